@@ -1,0 +1,77 @@
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The same examples in every run: a change is judged by what it did. New ones: explore.
+settings.register_profile("dev", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("explore", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runslow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--runslow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: runs with --runslow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERPLAY_CACHE", str(folder))
+        patch.setenv("WANDB_MODE", "disabled")
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast test that reaches for another machine fails; this machine is allowed."""
+    if "slow" in request.keywords:
+        return
+    own = {None, "", "localhost", "::1", "0.0.0.0", socket.gethostname()}
+
+    def refuse(host: Any) -> None:
+        if host not in own and not str(host).startswith("127."):
+            pytest.fail(f"a fast test has no network, got a connection to {host!r}; mark it slow")
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: socket.socket, address: Any) -> Any:
+            refuse(address[0] if isinstance(address, tuple) else None)  # else a unix socket
+            return method(self, address)
+
+        return call
+
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        refuse(host)
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data: cifar10/, mnist/, weights/; a test that asks for it is skipped without it."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = Path(os.environ.get("INTERPLAY_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: INTERPLAY_DATA names a folder, {folder} is not there")
+    return folder
