@@ -1,0 +1,1 @@
+"""The words and conventions every other folder shares; imports no torch."""
