@@ -1,0 +1,1 @@
+"""Classifiers: how they are built, loaded, identified and trained."""

@@ -1,0 +1,301 @@
+"""What a compressor decided, as data, and the one code path that performs it.
+
+Applying edits and loading an artifact are the same functions, so the check of a compression is
+also the check of its reload. No dependency graph is needed: `Edits.removed` names every module
+that loses channels.
+"""
+
+import base64
+import copy
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.digest import digest
+from core.errors import IncompatibleModel, unknown
+from models.channels import Kept, cut, kept_channels, kept_of
+
+Side = Literal["in", "out"]
+Sides = Mapping[Side, Sequence[int]]
+
+_ATTRIBUTE = "_applied_edits"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edits:
+    """Channels and single weights to take away, in the numbering of the model before them.
+
+    Args:
+        removed: Module name -> removed input (`in`) and output (`out`) channels. Norms and other
+            layers whose outputs are their inputs have `out` alone. A bare parameter stands under
+            its own name; its channels are its last dimension longer than 1.
+        masked: Parameter name -> bool, the parameter's shape; True = zero for ever.
+
+    Example:
+        >>> edits = Edits(removed={"conv": {"out": [2, 0, 2]}})
+        >>> edits.to_json()["removed"]
+        {'conv': {'out': [0, 2]}}
+    """
+
+    removed: Mapping[str, Sides] = field(default_factory=dict)
+    masked: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tidy: dict[str, dict[Side, list[int]]] = {}
+        for name, sides in self.removed.items():
+            kept = {side: sorted({int(i) for i in ids}) for side, ids in sides.items() if ids}
+            if kept:
+                tidy[name] = kept
+        object.__setattr__(self, "removed", tidy)
+        object.__setattr__(self, "masked", {n: m for n, m in self.masked.items() if m.any()})
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is taken away."""
+        return not self.removed and not self.masked
+
+    def merge(self, other: "Edits") -> "Edits":
+        """Union with edits decided on the same model; both have one numbering.
+
+        Example:
+            >>> one = Edits(removed={"a": {"out": [0]}})
+            >>> one.merge(Edits(removed={"a": {"out": [1], "in": [3]}})).removed
+            {'a': {'out': [0, 1], 'in': [3]}}
+        """
+        removed: dict[str, dict[Side, list[int]]] = {}
+        for edits in (self, other):
+            for name, sides in edits.removed.items():
+                for side, channels in sides.items():
+                    removed.setdefault(name, {}).setdefault(side, []).extend(channels)
+        masked = dict(self.masked)
+        for name, mask in other.masked.items():
+            masked[name] = masked[name] | mask if name in masked else mask
+        return Edits(removed=removed, masked=masked)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form; masks are packed bits, deflated, in base64."""
+        return {
+            "removed": {name: dict(sides) for name, sides in self.removed.items()},
+            "masked": {name: _pack(mask) for name, mask in self.masked.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Edits":
+        """Inverse of `to_json`."""
+        masked = {name: _unpack(packed) for name, packed in value["masked"].items()}
+        return cls(removed=value["removed"], masked=masked)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Edits) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(digest(self.to_json()))
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What was done to a model, in order, and which of its entries have to stay zero."""
+
+    steps: tuple[Edits, ...] = ()
+    zeros: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def history(model: nn.Module) -> tuple[Edits, ...]:
+    """Edits that made `model` out of what its constructor builds, in order."""
+    return _applied(model).steps
+
+
+def remove(model: nn.Module, edits: Edits) -> None:
+    """Perform `edits` in place: zero the masked entries, then take the channels out for good.
+
+    Raises:
+        LookupError: A name is not in the model.
+        ValueError: A channel or a mask does not fit the module it names.
+        IncompatibleModel: A module cannot lose these channels and stay what it is.
+    """
+    zeros = _zero(model, edits)
+    for name, sides in edits.removed.items():
+        zeros.update(_remove_channels(model, name, sides, zeros))
+    done = _Applied(steps=(*history(model), edits), zeros=zeros)
+    setattr(_network(model), _ATTRIBUTE, done)
+
+
+def mask(model: nn.Module, edits: Edits) -> None:
+    """Zero in place what `remove` would take out; the function of the model is the same.
+
+    A layer that computes across channels is wrapped, so that it sees the kept ones alone: names
+    inside the model may change.
+    """
+    _zero(model, edits)
+    for name, sides in edits.removed.items():
+        module = _find(model, name)
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)) or _cuts_itself(module):
+            _replace(model, name, _KeptOnly(module, sides))
+            continue
+        for tensor_name, kept in _kept(name, module, sides).entries.items():
+            tensor = module if isinstance(module, nn.Parameter) else getattr(module, tensor_name)
+            with torch.no_grad():
+                tensor.masked_fill_(~kept.to(tensor.device), 0)
+
+
+def enforce(model: nn.Module) -> None:
+    """Zero again, in place, what was masked in any edit of `model`; call it after an optimizer."""
+    zeros = _applied(model).zeros
+    for name, entries in zeros.items():
+        parameter = model.get_parameter(name)
+        with torch.no_grad():
+            parameter.masked_fill_(entries.to(parameter.device), 0)
+
+
+def _network(model: nn.Module) -> nn.Module:
+    """Where the memory of edits lies: it goes where a classifier's backbone goes."""
+    return cast(nn.Module, getattr(model, "backbone", model))
+
+
+def _applied(model: nn.Module) -> _Applied:
+    return getattr(_network(model), _ATTRIBUTE, None) or _Applied()
+
+
+def _zero(model: nn.Module, edits: Edits) -> dict[str, Tensor]:
+    """Zero the masked entries; returns all that have to stay zero, also from earlier edits."""
+    zeros = dict(_applied(model).zeros)
+    for name, entries in edits.masked.items():
+        parameter = _find(model, name)
+        if not isinstance(parameter, nn.Parameter) or parameter.shape != entries.shape:
+            raise ValueError(
+                f"expected a mask of the shape of the parameter {name!r}, "
+                f"got {list(entries.shape)} for {list(getattr(parameter, 'shape', []))}"
+            )
+        with torch.no_grad():
+            parameter.masked_fill_(entries.to(parameter.device), 0)
+        zeros[name] = entries | zeros[name] if name in zeros else entries
+    return zeros
+
+
+def _remove_channels(
+    model: nn.Module, name: str, sides: Sides, zeros: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Cut one module in place; returns its part of `zeros`, cut alike."""
+    module = _find(model, name)
+    if _cuts_itself(module):
+        _keep_channels(module, sides)
+        return {}
+    kept = _kept(name, module, sides)
+    if isinstance(module, nn.Parameter):
+        _replace(model, name, _cut_parameter(module, kept.entries[""]))
+        return {name: cut(zeros[name], kept.entries[""])} if name in zeros else {}
+    for tensor_name, entries in kept.entries.items():
+        old = getattr(module, tensor_name)
+        new = _cut_parameter if isinstance(old, nn.Parameter) else cut
+        setattr(module, tensor_name, new(old, entries))
+    for attribute, value in kept.attributes.items():
+        setattr(module, attribute, value)
+    full_names = {f"{name}.{tensor_name}": e for tensor_name, e in kept.entries.items()}
+    return {full: cut(zeros[full], e) for full, e in full_names.items() if full in zeros}
+
+
+def _kept(name: str, module: Any, sides: Sides) -> Kept:
+    """`kept_of`, for bare parameters too; errors name the module."""
+    inputs, outputs = sides.get("in", ()), sides.get("out", ())
+    try:
+        if not isinstance(module, nn.Parameter):
+            return kept_of(module, inputs=inputs, outputs=outputs)
+        dim = channel_dim(module)
+        shape = [-1 if d == dim else 1 for d in range(module.ndim)]
+        kept = kept_channels(module.shape[dim], outputs).view(shape)
+        return Kept(entries={"": kept.expand(module.shape)})
+    except (IncompatibleModel, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def channel_dim(parameter: Tensor) -> int:
+    """Dimension of a bare parameter that holds its channels: the last one longer than 1.
+
+    Example:
+        >>> channel_dim(torch.zeros(1, 8, 1, 1))
+        1
+    """
+    longer = [dim for dim, size in enumerate(parameter.shape) if size > 1]
+    if not longer:
+        raise IncompatibleModel("a parameter with one entry has no channels to remove")
+    return longer[-1]
+
+
+class _KeptOnly(nn.Module):
+    """The removed form of a layer between full-width tensors: zeros stand for what is gone."""
+
+    def __init__(self, module: nn.Module, sides: Sides) -> None:
+        super().__init__()
+        holder = nn.ModuleDict({"narrow": copy.deepcopy(module)})
+        _remove_channels(holder, "narrow", sides, {})
+        self.full, self.narrow = module, holder["narrow"]
+        self.removed_outputs = sides.get("out", ())
+        self.removed_inputs = sides.get("in", ()) if _cuts_itself(module) else self.removed_outputs
+        # Its own name tells a norm over the channels of [N, K, H, W] from one over [..., K].
+        last = isinstance(module, nn.LayerNorm) and not type(module).__name__.endswith("2d")
+        self.dim = -1 if last else 1
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Select, run the narrow layer, put zeros back."""
+        blank = torch.zeros_like(self.full(inputs))
+        inside = kept_channels(inputs.shape[self.dim], self.removed_inputs).nonzero().flatten()
+        outside = kept_channels(blank.shape[self.dim], self.removed_outputs).nonzero().flatten()
+        narrow = self.narrow(inputs.index_select(self.dim, inside.to(inputs.device)))
+        return blank.index_copy(self.dim, outside.to(blank.device), narrow)
+
+
+def _cuts_itself(module: Any) -> bool:
+    return isinstance(module, nn.Module) and hasattr(module, "keep_channels")
+
+
+def _keep_channels(module: Any, sides: Sides) -> None:
+    """Tell a module of ours which channels it keeps; None stands for all."""
+    counts = {"in": module.inputs, "out": len(module.source)}
+    inputs, outputs = (
+        kept_channels(counts[side], sides[side]).nonzero().flatten() if side in sides else None
+        for side in ("in", "out")
+    )
+    module.keep_channels(inputs, outputs)
+
+
+def _cut_parameter(old: nn.Parameter, kept: Tensor) -> nn.Parameter:
+    """Cut a parameter; it stays as frozen as it was."""
+    return nn.Parameter(cut(old.detach(), kept), requires_grad=old.requires_grad)
+
+
+def _find(model: nn.Module, name: str) -> Any:
+    """Module or parameter called `name`."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name in modules:
+        return modules[name]
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    if name in parameters:
+        return parameters[name]
+    raise LookupError(unknown("module or parameter", name, [n for n in modules if n]))
+
+
+def _replace(model: nn.Module, name: str, new: nn.Module | nn.Parameter) -> None:
+    """Put another module or parameter under a name."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new)
+
+
+def _pack(mask: Tensor) -> dict[str, Any]:
+    bits = np.packbits(mask.cpu().numpy())
+    return {
+        "shape": list(mask.shape),
+        "bits": base64.b64encode(zlib.compress(bits.tobytes(), level=9)).decode(),
+    }
+
+
+def _unpack(packed: Mapping[str, Any]) -> Tensor:
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), dtype=np.uint8)
+    count = math.prod(packed["shape"])
+    flags = np.unpackbits(bits, count=count).astype(bool)
+    return torch.from_numpy(flags).view(packed["shape"])

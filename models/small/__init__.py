@@ -1,0 +1,1 @@
+"""Small networks of our own: the embedded default and the CIFAR ResNets."""
