@@ -1,0 +1,1 @@
+"""Compressors: each decides edits of a model; `models.edits` performs them."""

@@ -1,0 +1,202 @@
+"""What every compressor is: a recipe that decides edits, and a template that performs them."""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+from compressors.selection import Catalogue, Selection, check_form, entries_of, select
+from compressors.selfcheck import state_digest, verify
+from compressors.tracing import find_heads
+from core.errors import ConfigError, IncompatibleModel
+from models.base_model import ClassifierModule
+from models.edits import Edits, remove
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was asked for and what came out, JSON throughout.
+
+    Args:
+        requested: The recipe: class, entries and own options.
+        achieved: `<quantity>_before` and `<quantity>_after` of the model's cost; `sparsity`, the
+            fraction of the parameters that is gone or zero; `removed`, the fraction that is gone;
+            `latency_ratio`, a first impression.
+        notes: What a reader would not expect, as sentences.
+    """
+
+    requested: dict[str, Any]
+    achieved: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """A compressed model, the edits that made it, and the report about it."""
+
+    model: nn.Module
+    edits: Edits
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Edits of a model that was not touched yet, with sentences about them."""
+
+    edits: Edits
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a compressor decides upon.
+
+    Args:
+        model: A private copy in eval mode.
+        example_inputs: One batch on its device, shape [N, K, H, W].
+        selection: Layers by their short names.
+        prefix: What makes a short name a full one: `backbone.` in a classifier of ours.
+        heads: Short names of the layers that make the logits.
+    """
+
+    model: nn.Module
+    example_inputs: Tensor
+    selection: Selection
+    prefix: str
+    heads: tuple[str, ...]
+
+    def layer(self, name: str) -> nn.Module:
+        """Module by its short name."""
+        return self.model.get_submodule(self.prefix + name)
+
+
+class Compressor(ABC):
+    """Decides edits; the input model stays bit-identical, the result has passed every check.
+
+    Args:
+        name: Name of the recipe in configurations and results.
+        sparsity: Fraction to remove, in [0, 1); short form of an entry of `config_list`, as are
+            the next three.
+        op_types: Class names; `default` stands for the compressor's own.
+        op_names: Module names or globs; overrides `op_types`.
+        exclude: Module names or globs to leave alone.
+        config_list: Entries with these keys (`exclude` is then true or false); a later entry
+            overrides an earlier one for the same layer.
+
+    Raises:
+        ConfigError: All that is wrong without looking at a model.
+    """
+
+    treatable: ClassVar[tuple[str, ...]]
+    default_types: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        sparsity: float | None = None,
+        op_types: list[str] | None = None,
+        op_names: list[str] | None = None,
+        exclude: list[str] | None = None,
+        config_list: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.name = name or type(self).__name__
+        self.entries = entries_of(
+            config_list, sparsity=sparsity, op_types=op_types, op_names=op_names, exclude=exclude
+        )
+        check_form(self.entries)
+
+    @abstractmethod
+    def decide(self, task: Task) -> Decision:
+        """Choose what goes; may use up `task.model`."""
+
+    def options(self) -> dict[str, Any]:
+        """The compressor's own options, for the report."""
+        return {}
+
+    def compress(self, model: nn.Module, example_inputs: Tensor) -> Compressed:
+        """Compress a copy of `model` and check the result.
+
+        Args:
+            model: A classifier; stays bit-identical.
+            example_inputs: One batch it accepts, shape [N, K, H, W].
+
+        Raises:
+            ConfigError: The recipe does not fit the model; all faults at once.
+            IncompatibleModel: Nothing of the model can be treated this way; the text says why.
+        """
+        untouched = state_digest(model)
+        decision = self.plan(model, example_inputs)
+        after = copy.deepcopy(model)
+        remove(after, decision.edits)
+        if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
+            after.baseline = model.baseline or model
+        inputs = example_inputs.to(_device(model))
+        checked = verify(model, after, decision.edits, inputs, untouched=untouched)
+        requested = {
+            "compressor": self.name,
+            "entries": _plain(list(self.entries.values())),
+            **self.options(),
+        }
+        notes = [*decision.notes, *checked.notes]
+        report = Report(requested=requested, achieved=checked.achieved, notes=notes)
+        return Compressed(model=after, edits=decision.edits, report=report)
+
+    def plan(self, model: nn.Module, example_inputs: Tensor) -> Decision:
+        """What `compress` would do, without doing it; arguments and errors are the same."""
+        _refuse_parametrized(model)
+        task = self._task(model, example_inputs.to(_device(model)))
+        decision = self.decide(task)
+        if decision.edits.is_empty:
+            raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
+        return Decision(edits=decision.edits, notes=[*_head_notes(task), *decision.notes])
+
+    def _task(self, model: nn.Module, inputs: Tensor) -> Task:
+        work = copy.deepcopy(model).eval()
+        prefix = "backbone." if isinstance(model, ClassifierModule) else ""
+        heads = tuple(name.removeprefix(prefix) for name in find_heads(work, inputs))
+        layers = {
+            name.removeprefix(prefix): module
+            for name, module in work.named_modules()
+            if name.startswith(prefix)
+        }
+        catalogue = Catalogue(
+            layers=layers, treatable=self.treatable, default_types=self.default_types, heads=heads
+        )
+        selection = select(self.entries, catalogue)
+        if not selection.sparsity:
+            why = "the only layers it would treat make the logits" if selection.spared_heads else ""
+            raise ConfigError([f"{self.name}: no layer is left to treat" + (why and f": {why}")])
+        return Task(
+            model=work, example_inputs=inputs, selection=selection, prefix=prefix, heads=heads
+        )
+
+
+def _head_notes(task: Task) -> list[str]:
+    names = ", ".join(task.selection.spared_heads)
+    return [f"the classifier head {names} stays as it is; name it to treat it"] if names else []
+
+
+def _refuse_parametrized(model: nn.Module) -> None:
+    if prune.is_pruned(model) or any(map(parametrize.is_parametrized, model.modules())):
+        raise IncompatibleModel(
+            "a weight of this model is computed from others by a mask or a parametrization; make "
+            "it permanent first (prune.remove or parametrize.remove_parametrizations)"
+        )
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of entries that may come from a configuration."""
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) or type(value).__name__ == "ListConfig":
+        return [_plain(item) for item in value]
+    return value

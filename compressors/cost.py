@@ -1,0 +1,93 @@
+"""What a model costs: counted, not measured, except for the ratio of two times."""
+
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.fingerprint import baked_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Sizes of one model; masks and parametrizations count as the weights they result in.
+
+    Args:
+        params: Entries of all parameters; shared ones count once.
+        nonzero_params: Those that are not zero.
+        macs: Multiply-accumulates of one sample.
+        weight_bytes: Dense bytes of parameters and of the buffers a state dict holds.
+    """
+
+    params: int
+    nonzero_params: int
+    macs: int
+    weight_bytes: int
+
+    def as_dict(self) -> dict[str, int]:
+        """JSON form."""
+        return asdict(self)
+
+
+def cost_of(model: nn.Module, example_inputs: Tensor) -> Cost:
+    """Count one model; leaves it as it is.
+
+    Args:
+        model: In eval mode.
+        example_inputs: At least one sample, shape [N, K, H, W].
+    """
+    parameters = {id(p): p.detach() for p in model.parameters()}.values()
+    stored = {name for name, _ in model.named_parameters()} | set(model.state_dict())
+    tensors = [t for name, t in baked_tensors(model).items() if name in stored]
+    return Cost(
+        params=sum(p.numel() for p in parameters),
+        nonzero_params=sum(int(p.count_nonzero()) for p in parameters),
+        macs=count_macs(model, example_inputs[:1]),
+        weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
+    )
+
+
+def count_macs(model: nn.Module, inputs: Tensor) -> int:
+    """Multiply-accumulates of one forward pass over `inputs`.
+
+    Example:
+        >>> count_macs(nn.Linear(4, 3, bias=False), torch.zeros(1, 4))
+        12
+    """
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel hides its products
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return int(counter.get_total_flops()) // 2
+
+
+def latency_ratio(
+    before: nn.Module, after: nn.Module, inputs: Tensor, *, seconds: float = 0.2
+) -> float:
+    """Processor time of `after` over that of `before`, below 1 where it became faster.
+
+    A first impression from an interleaved session (A B B A), not a measurement to report: that
+    has warm-up, repetitions and an interval.
+
+    Args:
+        before: In eval mode.
+        after: In eval mode.
+        inputs: One batch.
+        seconds: Stop after the round that passes this much processor time.
+    """
+    with torch.inference_mode():
+        before(inputs), after(inputs)
+        times = {id(before): 0.0, id(after): 0.0}
+        while sum(times.values()) < seconds:
+            for model in (before, after, after, before):
+                start = time.process_time()
+                model(inputs)
+                if inputs.is_cuda:
+                    torch.cuda.synchronize(inputs.device)
+                times[id(model)] += time.process_time() - start
+    return times[id(after)] / times[id(before)]

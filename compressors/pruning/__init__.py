@@ -1,0 +1,1 @@
+"""Pruning: taking single weights or whole channels away."""

@@ -1,0 +1,206 @@
+"""Filters that have to go together, ranked and chosen.
+
+Layers tied by an addition lose the same channels, a layer behind a concatenation those of its
+part, a grouped convolution equally many in each group. All of it follows from the union of filters
+that the dependency graph ties, and a budget for each place where a number is prescribed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from compressors.amount import count_removed
+from compressors.pruning.dependency import ChannelGraph, Touched
+from compressors.tracing import LAYERS
+from models.edits import Side
+
+Filter = tuple[str, int]
+"""Layer and output channel."""
+
+Channel = tuple[str, Side, int]
+"""Module, side and channel there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tie:
+    """Layers whose filters are tied, with all that hangs on them.
+
+    Args:
+        layers: Full names; the first is the one that was asked for.
+        bundles: Filters that go together or not at all, in the order of the layers.
+        counted: Filter -> channels that go with it and count towards a budget.
+    """
+
+    layers: list[str]
+    bundles: list[list[Filter]]
+    counted: Mapping[Filter, set[Channel]] = field(repr=False)
+
+
+def filter_norms(layer: Any) -> Tensor:
+    """Sum of the magnitudes of each filter's weights, float64 [filters].
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(2, 2)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, -2.0], [0.5, 0.0]]))
+        >>> filter_norms(layer).tolist()
+        [3.0, 0.5]
+    """
+    weight: Tensor = layer.weight.detach().double().abs()
+    if getattr(layer, "transposed", False):  # [in, out / groups, ...], groups along the inputs
+        by_group = weight.unflatten(0, (layer.groups, -1))
+        weight = by_group.transpose(1, 2).flatten(0, 1)
+    return weight.flatten(1).sum(dim=1)
+
+
+def filter_mask(layer: Any, filters: Tensor) -> dict[str, Tensor]:
+    """Masks of `weight` and `bias` that cover whole filters.
+
+    Args:
+        layer: Convolution or linear layer.
+        filters: Bool [filters].
+
+    Returns:
+        Bool tensors on the CPU, True = belongs to one of `filters`.
+    """
+    filters = filters.cpu()
+    rows: Tensor = filters
+    if getattr(layer, "transposed", False):
+        rows = filters.view(layer.groups, 1, -1).expand(-1, layer.in_channels // layer.groups, -1)
+        rows = rows.flatten(0, 1)
+    shape = layer.weight.shape
+    weight = rows.view(*rows.shape, *[1] * (len(shape) - rows.ndim)).expand(shape)
+    return {"weight": weight} | ({"bias": filters} if layer.bias is not None else {})
+
+
+def width(layer: Any) -> int:
+    """Number of filters of a layer."""
+    return int(getattr(layer, "out_channels", 0) or layer.out_features)
+
+
+def find_tie(graph: ChannelGraph, model: nn.Module, layer: str, *, one_by_one: bool = False) -> Tie:
+    """Everything tied to the filters of `layer`, directly or through others.
+
+    Args:
+        graph: Of `model`.
+        model: The network.
+        layer: Full name.
+        one_by_one: Ask for each filter alone: slow, but it finds filters of one layer that are
+            tied to each other. Asked for all filters at once, the graph drops what it has seen.
+
+    Raises:
+        IncompatibleModel: A module on the way cannot lose channels.
+    """
+    union = _Union()
+    counted: dict[Filter, set[Channel]] = {}
+    layers = [layer]
+    for name in layers:  # grows
+        filters = range(width(model.get_submodule(name)))
+        asked = [[i] for i in filters] if one_by_one else [filters]
+        for item in (item for some in asked for item in graph.touched(name, some)):
+            module = graph.module(item.name)
+            tied = item.side == "out" and isinstance(module, LAYERS)
+            if tied and item.name not in layers:
+                layers.append(item.name)
+            for channel, root in zip(item.channels, item.roots, strict=True):
+                if tied:
+                    union.join((name, root), (item.name, channel))
+                if tied or _group_count(module, item.side) > 1:
+                    key = (item.name, item.side, channel)
+                    counted.setdefault((name, root), set()).add(key)
+    rank = {name: position for position, name in enumerate(layers)}
+    bundles = union.sets(order=lambda one: (rank[one[0]], one[1]))
+    return Tie(layers=layers, bundles=bundles, counted=counted)
+
+
+def closed(graph: ChannelGraph, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
+    """All that goes with `filters`; None if that is more of the tie's filters than these."""
+    touched = [
+        item
+        for name in tie.layers
+        for item in graph.touched(name, [i for layer, i in filters if layer == name])
+    ]
+    found = {(t.name, i) for t in touched if t.side == "out" for i in t.channels}
+    return None if any(one[0] in tie.layers for one in found - set(filters)) else touched
+
+
+def choose(
+    tie: Tie, model: nn.Module, *, sparsity: float, importance: Callable[[list[Filter]], float]
+) -> list[Filter]:
+    """Filters to remove, least important bundles first, as long as every budget lasts.
+
+    Args:
+        tie: What goes together.
+        model: The model it was found in.
+        sparsity: Fraction of each layer's filters to remove, in [0, 1).
+        importance: Of a bundle; ties go to the earlier one.
+    """
+    used: Counter[tuple[str, Side, int]] = Counter()
+    chosen: list[Filter] = []
+    for bundle in sorted(tie.bundles, key=importance):
+        channels = set().union(*(tie.counted[one] for one in bundle))
+        cost = Counter(_place(model, channel) for channel in channels)
+        if all(used[p] + n <= _budget(model, p, sparsity) for p, n in cost.items()):
+            used += cost
+            chosen += bundle
+    return chosen
+
+
+def _place(model: nn.Module, channel: Channel) -> tuple[str, Side, int]:
+    """Where a channel counts: its group in its module."""
+    name, side, index = channel
+    module = model.get_submodule(name)
+    return name, side, index * _group_count(module, side) // _channel_count(module, side)
+
+
+def _budget(model: nn.Module, place: tuple[str, Side, int], sparsity: float) -> int:
+    """Channels that may go from one group of a module."""
+    name, side, _ = place
+    module = model.get_submodule(name)
+    count, groups = _channel_count(module, side), _group_count(module, side)
+    return min(count_removed(count, sparsity) // groups, count // groups - 1)
+
+
+def _group_count(module: object, side: Side) -> int:
+    """Groups that must keep equally many channels; the groups of a depthwise layer go whole."""
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups
+    groups = int(getattr(module, "groups", 1)) if isinstance(module, LAYERS) else 1
+    return 1 if groups == _channel_count(module, "in") == _channel_count(module, "out") else groups
+
+
+def _channel_count(module: object, side: Side) -> int:
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels
+    names = ("out_channels", "out_features") if side == "out" else ("in_channels", "in_features")
+    return next((int(getattr(module, name)) for name in names if hasattr(module, name)), 0)
+
+
+class _Union:
+    """Disjoint sets of filters."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Filter, Filter] = {}
+
+    def root(self, one: Filter) -> Filter:
+        """Representative of a filter's set."""
+        parent = self._parent.setdefault(one, one)
+        while parent != self._parent[parent]:
+            self._parent[parent] = self._parent[self._parent[parent]]
+            parent = self._parent[parent]
+        self._parent[one] = parent
+        return parent
+
+    def join(self, one: Filter, other: Filter) -> None:
+        """Make two sets one."""
+        self._parent[self.root(one)] = self.root(other)
+
+    def sets(self, *, order: Callable[[Filter], tuple[int, int]]) -> list[list[Filter]]:
+        """All sets, each sorted, sorted by their first filter."""
+        found: dict[Filter, list[Filter]] = {}
+        for one in sorted(self._parent, key=order):
+            found.setdefault(self.root(one), []).append(one)
+        return list(found.values())

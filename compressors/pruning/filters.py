@@ -1,0 +1,250 @@
+"""Whole filters, the least important first, taken out of the model for good."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from compressors.amount import count_removed
+from compressors.base import Compressor, Decision, Task
+from compressors.pruning.coupling import (
+    Filter,
+    Tie,
+    choose,
+    closed,
+    filter_mask,
+    filter_norms,
+    find_tie,
+    width,
+)
+from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.level import smallest
+from compressors.pruning.trial import why_not
+from core.errors import ConfigError, IncompatibleModel
+from models.edits import Edits
+
+SHOWN = 6
+"""Layers that a sentence names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """What to do with tied layers.
+
+    Args:
+        layers: Full names of those that were selected.
+        removal: Takes their filters out; None where the network could not be followed.
+        masking: Sets the filters to zero instead.
+        obstacle: Why there is no removal.
+        note: A sentence that holds if the removal is carried out.
+    """
+
+    layers: list[str]
+    removal: Edits | None
+    masking: Edits
+    obstacle: str = ""
+    note: str = ""
+
+
+class FilterPruner(Compressor):
+    """Ranks the filters of each layer and removes floor(sparsity n) of them; at least one stays.
+
+    Layers tied by additions lose the same filters, also layers that were not selected: a sentence
+    names them. A tie with an excluded layer stays whole. Where the network cannot be followed, the
+    filters of the selected layers are set to zero, and a sentence names what is in the way.
+
+    Args:
+        dependency_aware: Rank tied filters by the sum over all layers of the tie; False ranks by
+            the first selected layer alone.
+        **selection: Those of Compressor.
+    """
+
+    treatable: ClassVar = (
+        "Conv1d",
+        "Conv2d",
+        "Conv3d",
+        "ConvTranspose1d",
+        "ConvTranspose2d",
+        "ConvTranspose3d",
+        "Linear",
+    )
+    default_types: ClassVar = treatable[:-1]
+
+    def __init__(self, *, dependency_aware: bool = True, **selection: Any) -> None:
+        super().__init__(**selection)
+        if not isinstance(dependency_aware, bool):
+            raise ConfigError(
+                [f"compressor.dependency_aware is true or false, got {dependency_aware!r}"]
+            )
+        self.dependency_aware = dependency_aware
+
+    @abstractmethod
+    def importance(self, task: Task, layer: str) -> Tensor:
+        """Score of each filter of a layer, float64 [filters]; the lowest go first.
+
+        Args:
+            task: The model and its inputs.
+            layer: Full name.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """How ties are ranked."""
+        return {"dependency_aware": self.dependency_aware}
+
+    def decide(self, task: Task) -> Decision:
+        """Rank, choose, and try every removal out."""
+        faults = [n for n in task.selection.sparsity if n in task.heads]
+        if faults:
+            raise ConfigError(
+                [f"{name} makes the logits: its filters are classes" for name in faults]
+            )
+        selected = {task.prefix + n: value for n, value in task.selection.sparsity.items()}
+        try:
+            graph = ChannelGraph(task.model, task.example_inputs)
+        except IncompatibleModel as error:
+            blind = [self._only_mask(task, [n], s, str(error)) for n, s in selected.items()]
+            return _settle(task, blind, [])
+        proposals: list[Proposal] = []
+        notes: list[str] = []
+        seen: set[str] = set()
+        for name in selected:
+            if name in seen:
+                continue
+            try:
+                tie = find_tie(graph, task.model, name)
+            except IncompatibleModel as error:
+                proposals.append(self._only_mask(task, [name], selected[name], str(error)))
+                continue
+            seen.update(tie.layers)
+            proposal = self._propose(task, graph, tie, selected, notes)
+            proposals += [proposal] if proposal else []
+        return _settle(task, proposals, notes)
+
+    def _propose(
+        self,
+        task: Task,
+        graph: ChannelGraph,
+        tie: Tie,
+        selected: Mapping[str, float],
+        notes: list[str],
+    ) -> Proposal | None:
+        """Choose among tied filters; None, with a sentence, where all of them stay."""
+        own = [name for name in tie.layers if name in selected]
+        untouchable = _untouchable(task, tie)
+        if untouchable:
+            notes.append(f"{_names(task, own)}: left whole, tied to {untouchable}")
+            return None
+        sparsity = min(selected[name] for name in own)
+        if any(selected[name] != sparsity for name in own):
+            notes.append(f"{_names(task, own)} are tied: the lowest sparsity, {sparsity:g}, counts")
+        importance = self._ranking(task, tie, own)
+        filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
+        touched = closed(graph, tie, filters)
+        if touched is None:
+            tie = find_tie(graph, task.model, tie.layers[0], one_by_one=True)
+            filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
+            touched = closed(graph, tie, filters)
+        if touched is None:
+            return self._only_mask(task, own, sparsity, "its filters hang together in circles")
+        if not filters:
+            count = width(task.model.get_submodule(own[0]))
+            notes.append(f"{_names(task, own)}: {sparsity:g} of {count} filters rounds to nothing")
+            return None
+        others = [name for name in tie.layers if name not in selected]
+        note = f"{_names(task, others)}: pruned too, tied to {_names(task, own)}" if others else ""
+        masking = self._masking(task, {name: selected[name] for name in own})
+        return Proposal(layers=own, removal=as_edits(touched), masking=masking, note=note)
+
+    def _ranking(self, task: Task, tie: Tie, own: Sequence[str]) -> Callable[[list[Filter]], float]:
+        """Importance of filters that go together."""
+        ranked = tie.layers if self.dependency_aware else own[:1]
+        scores = {name: self.importance(task, name).tolist() for name in ranked}
+
+        def importance(bundle: list[Filter]) -> float:
+            return sum(scores[name][index] for name, index in bundle if name in scores)
+
+        return importance
+
+    def _masking(self, task: Task, sparsity: Mapping[str, float]) -> Edits:
+        """The same number of filters of each layer, zeroed; no layer has to agree with another."""
+        masked: dict[str, Tensor] = {}
+        for name, value in sparsity.items():
+            layer = task.model.get_submodule(name)
+            scores = self.importance(task, name)
+            gone = smallest(scores, count=count_removed(len(scores), value))
+            masked |= {f"{name}.{part}": mask for part, mask in filter_mask(layer, gone).items()}
+        return Edits(masked=masked)
+
+    def _only_mask(
+        self, task: Task, names: Sequence[str], sparsity: float, obstacle: str
+    ) -> Proposal:
+        masking = self._masking(task, dict.fromkeys(names, sparsity))
+        return Proposal(layers=list(names), removal=None, masking=masking, obstacle=obstacle)
+
+
+class L1Filter(FilterPruner):
+    """Removes the filters with the least sum of magnitudes.
+
+    Reference:
+        Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.1. There, the
+        layers of a residual sum follow the shortcut's ranking; here the sum over the tie decides.
+    """
+
+    def importance(self, task: Task, layer: str) -> Tensor:
+        """Sum of the magnitudes of each filter's weights."""
+        return filter_norms(task.model.get_submodule(layer))
+
+
+def _settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
+    """Take the removals that work on this network, and mask in the place of the others."""
+    obstacles = {id(p): p.obstacle for p in proposals if p.removal is None}
+    obstacles |= _failing(task, {id(p): p.removal for p in proposals if p.removal is not None})
+    edits = _union(p.masking if id(p) in obstacles else p.removal for p in proposals)
+    notes += [p.note for p in proposals if p.note and id(p) not in obstacles]
+    for reason in dict.fromkeys(obstacles.values()):
+        names = [n for p in proposals if obstacles.get(id(p)) == reason for n in p.layers]
+        notes.append(
+            f"{_names(task, names)}: filters are zero instead of removed, so size and latency "
+            f"stay, because {reason}"
+        )
+    return Decision(edits=edits, notes=notes)
+
+
+def _failing(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
+    """Which removals do not work on this network, each with the reason."""
+    model, inputs = task.model, task.example_inputs
+    if not why_not(model, _union(removals.values()), inputs):
+        return {}
+    reasons = {key: why_not(model, removal, inputs) for key, removal in removals.items()}
+    failing = {key: reason for key, reason in reasons.items() if reason}
+    rest = {key: removal for key, removal in removals.items() if key not in failing}
+    if why_not(model, _union(rest.values()), inputs):
+        failing |= dict.fromkeys(rest, "the removals do not work together")
+    return failing
+
+
+def _union(parts: Iterable[Edits | None]) -> Edits:
+    """All edits of one numbering as one."""
+    union = Edits()
+    for part in parts:
+        union = union if part is None else union.merge(part)
+    return union
+
+
+def _untouchable(task: Task, tie: Tie) -> str:
+    """A layer of the tie that has to keep its filters, and why; empty where there is none."""
+    for name in tie.layers:
+        short = name.removeprefix(task.prefix)
+        if short in task.heads:
+            return f"{short}, which makes the logits"
+        if short in task.selection.excluded:
+            return f"{short}, which is excluded"
+    return ""
+
+
+def _names(task: Task, layers: Sequence[str]) -> str:
+    short = [name.removeprefix(task.prefix) for name in layers]
+    more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+    return ", ".join(short[:SHOWN]) + more
