@@ -1,0 +1,1 @@
+"""Measurements: pure functions, and thin classes that fetch their inputs and name the result."""

@@ -1,0 +1,1 @@
+"""Benefits: what a model does downstream."""

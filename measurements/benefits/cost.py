@@ -1,0 +1,202 @@
+"""What a model costs: counted numbers and measured ones have different names."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from core.estimate import Estimate
+from measurements.functional import cost
+from measurements.functional.memory import peak_memory
+from measurements.functional.timing import Latency as Timing
+from measurements.functional.timing import Session, interleaved_latency, latency
+from measurements.measurement import ModelMeasurement
+from models.base_model import ClassifierModule
+from models.examples import example_images
+from recording.loop import evaluating
+
+
+class Parameters(ModelMeasurement):
+    """Number of parameters, tied ones once; zeros count, removed channels do not."""
+
+    kind = "benefit"
+    unit, better, version = "parameters", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """Count of all parameters."""
+        return {self.key("params"): self.value(cost.parameter_count(self.model))}
+
+
+class Macs(ModelMeasurement):
+    """Multiply-accumulates of one image at the model's own resolution; zeros count.
+
+    Reference:
+        torch.utils.flop_counter, halved: one multiply-accumulate is two operations.
+    """
+
+    kind = "benefit"
+    unit, better, version = "MACs", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """Count of one forward pass of one image."""
+        macs = cost.mac_count(self.model, example_images(self.model))
+        return {self.key("macs"): self.value(macs)}
+
+
+class WeightBytes(ModelMeasurement):
+    """Bytes of the weights on disk, as an uncompressed safetensors file."""
+
+    kind = "benefit"
+    unit, better, version = "bytes", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """Size of the file."""
+        return {self.key("weight_bytes"): self.value(cost.weight_bytes(self.model).safetensors)}
+
+
+class PeakMemory(ModelMeasurement):
+    """Most bytes that a forward pass of one batch holds beyond what was held before it.
+
+    Args:
+        batch_size: Images in the batch.
+    """
+
+    kind = "benefit"
+    needs = frozenset({"timing"})
+    unit, better, version = "bytes", "lower", 1
+    deterministic = False
+
+    def __init__(
+        self,
+        datamodule_names: Sequence[str],
+        model: ClassifierModule,
+        experiment_config: DictConfig,
+        *,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(datamodule_names, model, experiment_config)
+        self.batch_size = batch_size
+
+    def measure(self) -> dict[str, Estimate]:
+        """Working bytes of one pass."""
+        images = example_images(self.model, self.batch_size)
+        with evaluating(self.model):
+            found = peak_memory(forward_pass(self.model, images), device=images.device)
+        return {self.key("peak_memory"): self.value(found.working_bytes, n=self.batch_size)}
+
+
+class Latency(ModelMeasurement):
+    """Time of one forward pass, and throughput of a batch, beside the baseline's.
+
+    Baseline and candidate take turns in one session (A B B A B A A B): on a shared machine only
+    their ratio means much, and numbers of two sessions are never subtracted.
+
+    Args:
+        seconds: Least duration of each session, without the warm-up.
+        batch_size: Images of a latency call.
+        throughput_batch_size: Images of a throughput call.
+
+    Reference:
+        MLPerf inference rules: percentiles over at least 100 queries, after a warm-up.
+    """
+
+    kind = "benefit"
+    needs = frozenset({"timing"})
+    unit, better, version = "ms", "lower", 2
+    deterministic = False
+
+    def __init__(
+        self,
+        datamodule_names: Sequence[str],
+        model: ClassifierModule,
+        experiment_config: DictConfig,
+        *,
+        seconds: float = 10.0,
+        batch_size: int = 1,
+        throughput_batch_size: int = 32,
+    ) -> None:
+        super().__init__(datamodule_names, model, experiment_config)
+        self.seconds = seconds
+        self.batch_size, self.throughput_batch_size = batch_size, throughput_batch_size
+
+    def measure(self) -> dict[str, Estimate]:
+        """Percentiles in ms and images/s; with a baseline also its values and the ratio."""
+        single = self._session(self.batch_size)
+        results = {**_percentiles(self, "", single["candidate"]), **self._throughput()}
+        if "baseline" in single:
+            results |= _percentiles(self, "baseline_", single["baseline"])
+            low, high = single["interval"]
+            results["latency_ratio"] = self.value(
+                single["ratio"], n=single["candidate"].runs, low=low, high=high, unit="x"
+            )
+        return {self.key(name): estimate for name, estimate in results.items()}
+
+    def _session(self, batch_size: int) -> dict[str, Any]:
+        images = example_images(self.model, batch_size)
+        session = Session(min_seconds=self.seconds, synchronize=_synchronizer(images.device))
+        baseline = self.model.baseline
+        with evaluating(self.model):
+            if baseline is None:
+                return {"candidate": latency(forward_pass(self.model, images), session)}
+            reference = example_images(baseline, batch_size)
+            with evaluating(baseline):
+                found = interleaved_latency(
+                    forward_pass(self.model, images), forward_pass(baseline, reference), session
+                )
+        return {
+            "candidate": found.candidate,
+            "baseline": found.baseline,
+            "ratio": found.ratio,
+            "interval": found.ratio_interval,
+        }
+
+    def _throughput(self) -> dict[str, Estimate]:
+        """Images a second of each model, by the median of calls in turns; at least three each."""
+        models = {"": self.model}
+        if self.model.baseline is not None:
+            models["baseline_"] = self.model.baseline
+        calls = {
+            prefix: forward_pass(model, example_images(model, self.throughput_batch_size))
+            for prefix, model in models.items()
+        }
+        session = Session(synchronize=_synchronizer(self.model.device))
+        times: dict[str, list[float]] = {prefix: [] for prefix in calls}
+        with ExitStack() as stack:
+            for model in models.values():
+                stack.enter_context(evaluating(model))
+            for call in calls.values():
+                session.run(call)  # warm-up
+            started = session.clock()
+            while len(times[""]) < 3 or session.clock() - started < self.seconds:
+                for prefix, call in calls.items():
+                    times[prefix].append(session.run(call))
+        return {
+            f"{prefix}throughput": self.value(
+                1000 * self.throughput_batch_size / statistics.median(ms),
+                n=len(ms),
+                unit="images/s",
+                better="higher",
+            )
+            for prefix, ms in times.items()
+        }
+
+
+def _percentiles(measurement: Latency, prefix: str, timing: Timing) -> dict[str, Estimate]:
+    ms = {"p50": timing.median_ms, "p90": timing.p90_ms, "p99": timing.p99_ms}
+    return {
+        f"{prefix}latency_{percentile}_ms": measurement.value(value, n=timing.runs)
+        for percentile, value in ms.items()
+    }
+
+
+def forward_pass(model: ClassifierModule, images: Tensor) -> Callable[[], object]:
+    """The call that is timed."""
+    return lambda: model(images)
+
+
+def _synchronizer(device: torch.device) -> Callable[[], object]:
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None

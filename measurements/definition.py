@@ -1,0 +1,71 @@
+"""What a measurement is, as data: any change of it makes its cells anew."""
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from core.digest import file_digest
+from core.names import CLEAN, Split
+from measurements.measurement import Measurement
+from models.fingerprint import source_of
+
+BLANKS = {"model", "experiment_config"}
+"""Arguments of an entry that are filled at run time."""
+
+
+def definition_of(measurement: Measurement, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides a value beside the model and the machine; JSON.
+
+    The source of the class and of the functions it calls is in it: who is still writing a
+    measurement sees the new number without having to raise its version.
+    """
+    kind = type(measurement)
+    looked_at = {(name, measurement.split, CLEAN) for name in measurement.datamodule_names}
+    looked_at |= {(each.datamodule, each.split, each.view) for each in measurement.requests()}
+    return {
+        "entry": {key: value for key, value in entry.items() if key not in BLANKS},
+        "definition": measurement.definition(),
+        "source": sorted({*map(source_of, _own_classes(kind)), *_files(kind)}),
+        "data": {
+            f"{name} {split} {view}": _seen(measurement, name, split, view)
+            for name, split, view in sorted(looked_at)
+        },
+    }
+
+
+def _seen(measurement: Measurement, name: str, split: Split, view: str) -> list[Any]:
+    """What is on disk, and how it is looked at."""
+    recorder, model = measurement.recorder, measurement.model
+    how = recorder.datamodule(name, model).view(view).describe()
+    return [recorder.manifest(name, split, model, view), how]
+
+
+def _own_classes(kind: type) -> Iterator[type]:
+    """The class and its bases up to `Measurement`, which only fetches and names."""
+    return (base for base in kind.__mro__ if issubclass(base, Measurement))
+
+
+def _files(kind: type) -> list[str]:
+    """Digests of the modules of this project whose functions a class may call."""
+    found: dict[str, ModuleType] = {}
+    waiting = [sys.modules[base.__module__] for base in _own_classes(kind)]
+    while waiting:
+        module = waiting.pop()
+        if module.__name__ in found:
+            continue
+        found[module.__name__] = module
+        waiting += [used for used in _used(module) if ".functional" in used.__name__]
+    paths = (getattr(module, "__file__", None) for module in found.values())
+    return [file_digest(Path(path)) for path in paths if path and Path(path).is_file()]
+
+
+def _used(module: ModuleType) -> Iterator[ModuleType]:
+    """Modules that the names of a module come from."""
+    for value in vars(module).values():
+        if inspect.ismodule(value):
+            yield value
+        elif getattr(value, "__module__", None) in sys.modules:
+            yield sys.modules[value.__module__]

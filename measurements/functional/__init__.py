@@ -1,0 +1,1 @@
+"""Pure functions: tensors in, a number or a named result out."""

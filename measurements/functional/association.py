@@ -1,0 +1,209 @@
+"""Does a property of a model go with a benefit? Correlations over lineages of models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from core.errors import NotApplicable
+from measurements.functional.intervals import Interval
+from measurements.functional.multiplicity import holm
+
+FEWEST_LINEAGES = 10
+
+COUPLED = (
+    frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy", "nll",
+               "brier", "confidence_gap", "ece", "mce", "calibration_error_debiased", "aurc",
+               "eaurc", "augrc", "risk_at_coverage"}),
+    frozenset({"params", "macs", "weight_bytes", "weight_sparsity"}),
+    frozenset({"churn", "agreement", "negative_flip_rate", "positive_flip_rate", "nfr_relative",
+               "unnecessary_churn", "delta_accuracy", "kl", "js", "total_variation"}),
+)  # fmt: skip
+"""Families of numbers that follow from each other by arithmetic: their correlation is no news."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Association:
+    """How a property and a benefit go together over lineages."""
+
+    spearman: float  # in [-1, 1]
+    spearman_interval: Interval  # 95 %, percentile bootstrap over lineages
+    pearson: float  # in [-1, 1]
+    p_value: float  # two-sided permutation test of the Spearman correlation
+    lineages: int
+    models: int
+    adjusted: float  # Holm over all pairs that were looked at; p_value itself for a single pair
+
+
+def associate(
+    prop: Sequence[float],
+    benefit: Sequence[float],
+    lineages: Sequence[str],
+    *,
+    generator: np.random.Generator,
+    draws: int = 2000,
+) -> Association:
+    """Correlate a property with a benefit, one point a lineage.
+
+    Models compressed from one baseline resemble each other, so they are no independent evidence:
+    each lineage enters as the mean of its models, and whole lineages are permuted and resampled.
+
+    Args:
+        prop: The property, one value a model.
+        benefit: The benefit, one value a model.
+        lineages: What each model was made from; equal names belong together.
+        generator: Draws permutations and resamples.
+        draws: Number of each.
+
+    Raises:
+        NotApplicable: There are fewer than 10 lineages, or one side does not vary.
+
+    Example:
+        >>> names = [str(i) for i in range(10)]
+        >>> found = associate(
+        ...     range(10), [i * i for i in range(10)], names, generator=np.random.default_rng(0)
+        ... )
+        >>> round(found.spearman, 6), round(found.pearson, 4), found.p_value < 0.01
+        (1.0, 0.9627, True)
+
+    Reference:
+        Jiang et al., Fantastic generalization measures and where to find them (2020); Good,
+        Permutation tests (2000).
+    """
+    names = list(dict.fromkeys(lineages))
+    if not len(prop) == len(benefit) == len(lineages):
+        raise ValueError(
+            "expected one property, benefit and lineage a model, "
+            f"got {len(prop)}, {len(benefit)} and {len(lineages)}"
+        )
+    _require_lineages(len(names))
+    x, y = (_by_lineage(values, lineages, names) for values in (prop, benefit))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise NotApplicable("one side is the same for every lineage, so nothing can go with it")
+    spearman = _pearson(_ranks(x), _ranks(y))
+    p_value = _permutation_p(_ranks(x), _ranks(y), generator, draws)
+    return Association(
+        spearman=spearman,
+        spearman_interval=_bootstrap_interval(x, y, generator, draws),
+        pearson=_pearson(x, y),
+        p_value=p_value,
+        lineages=len(names),
+        models=len(lineages),
+        adjusted=p_value,
+    )
+
+
+def associate_all(
+    properties: Mapping[str, Sequence[float]],
+    benefits: Mapping[str, Sequence[float]],
+    lineages: Sequence[str],
+    *,
+    generator: np.random.Generator,
+    draws: int = 2000,
+) -> dict[tuple[str, str], Association]:
+    """Every property against every benefit, with p-values adjusted for how many there are.
+
+    Pairs that are coupled by arithmetic and pairs of which one side does not vary are left out.
+
+    Args:
+        properties: Name -> one value a model.
+        benefits: Name -> one value a model.
+        lineages: What each model was made from.
+        generator: Draws permutations and resamples.
+        draws: Number of each.
+
+    Raises:
+        NotApplicable: There are fewer than 10 lineages.
+
+    Example:
+        >>> names, rising = [str(i) for i in range(10)], list(range(10))
+        >>> found = associate_all(
+        ...     {"sharpness": rising, "nll": rising}, {"accuracy": rising}, names,
+        ...     generator=np.random.default_rng(0),
+        ... )
+        >>> list(found)
+        [('sharpness', 'accuracy')]
+    """
+    _require_lineages(len(set(lineages)))
+    found = {}
+    for (name, x), (other, y) in product(properties.items(), benefits.items()):
+        if coupled(name, other):
+            continue
+        try:
+            found[name, other] = associate(x, y, lineages, generator=generator, draws=draws)
+        except NotApplicable:
+            continue  # a side that is constant has no correlation; what is left out is documented
+    adjusted = holm([one.p_value for one in found.values()])
+    return {
+        pair: Association(**{**vars(one), "adjusted": p})
+        for (pair, one), p in zip(found.items(), adjusted, strict=True)
+    }
+
+
+def coupled(name: str, other: str) -> bool:
+    """Whether two numbers follow from each other by arithmetic.
+
+    Args:
+        name: What was measured, without dataset, split and view.
+        other: The same of the other side.
+
+    Example:
+        >>> coupled("accuracy", "nll"), coupled("accuracy", "params")
+        (True, False)
+        >>> coupled("delta_nll", "delta_accuracy")
+        True
+    """
+    one, two = (text.removeprefix("delta_") for text in (name, other))
+    return one == two or any({one, two} <= family or {name, other} <= family for family in COUPLED)
+
+
+def _require_lineages(found: int) -> None:
+    if found < FEWEST_LINEAGES:
+        raise NotApplicable(
+            f"property against benefit needs {FEWEST_LINEAGES} lineages of models, got {found}; "
+            f"evaluate models made from {FEWEST_LINEAGES - found} more baselines"
+        )
+
+
+def _by_lineage(
+    values: Sequence[float], lineages: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    column = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(column).all():
+        raise ValueError("expected finite values; leave out models without one of the two")
+    owner = np.asarray(lineages)
+    return np.array([column[owner == name].mean() for name in names])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0; equal values get the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+
+
+def _permutation_p(
+    x: np.ndarray, y: np.ndarray, generator: np.random.Generator, draws: int
+) -> float:
+    observed = abs(_pearson(x, y))
+    as_far = sum(
+        abs(_pearson(x, generator.permutation(y))) >= observed - 1e-12 for _ in range(draws)
+    )
+    return (1 + as_far) / (1 + draws)
+
+
+def _bootstrap_interval(
+    x: np.ndarray, y: np.ndarray, generator: np.random.Generator, draws: int
+) -> Interval:
+    found = []
+    for _ in range(draws):
+        picks = generator.integers(len(x), size=len(x))
+        if np.ptp(x[picks]) > 0 and np.ptp(y[picks]) > 0:  # else there is no correlation
+            found.append(_pearson(_ranks(x[picks]), _ranks(y[picks])))
+    low, high = np.quantile(found, [0.025, 0.975]).tolist()
+    return Interval(low, high)

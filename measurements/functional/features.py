@@ -1,0 +1,103 @@
+"""What the measurements of features share: refusals, and the nearest neighbours."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SPARE = 8
+"""Candidates beyond the k nearest, because fast distances of close points are inexact."""
+
+VALUES_AT_ONCE = 2**22
+"""Numbers of a block: 32 MB in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The nearest other samples of every sample, nearest first."""
+
+    distances: Tensor  # [N, k] float64, Euclidean
+    ids: Tensor  # [N, k] int64; of up to 8 equal distances too many the lower id comes first
+
+
+def require_features(features: Tensor, *, at_least: int = 2) -> None:
+    """Refuse what is no finite matrix [N, D] of at least `at_least` samples.
+
+    Example:
+        >>> require_features(torch.zeros(8, 3, 2, 2))
+        Traceback (most recent call last):
+        ...
+        ValueError: expected features [N, D], got [8, 3, 2, 2]; flatten or pool feature maps first
+    """
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise ValueError(
+            f"expected features [N, D], got {list(features.shape)}; "
+            "flatten or pool feature maps first"
+        )
+    if len(features) < at_least:
+        raise ValueError(f"expected at least {at_least} samples, got {len(features)}")
+    if not features.isfinite().all():
+        raise ValueError("expected finite features, got NaN or infinity; leave broken rows out")
+
+
+def require_labelled_features(features: Tensor, labels: Tensor, *, at_least: int = 2) -> None:
+    """Refuse features [N, D] and labels [N] that do not belong together.
+
+    Example:
+        >>> require_labelled_features(torch.zeros(8, 3), torch.zeros(8, 1))
+        Traceback (most recent call last):
+        ...
+        ValueError: expected features [N, D] and labels [N], got [8, 3] and [8, 1]
+    """
+    if labels.shape != features.shape[:1]:
+        raise ValueError(
+            "expected features [N, D] and labels [N], "
+            f"got {list(features.shape)} and {list(labels.shape)}"
+        )
+    require_features(features, at_least=at_least)
+
+
+def nearest_neighbours(features: Tensor, *, k: int) -> Neighbours:
+    """The `k` nearest other samples of every sample.
+
+    Distances are those of the differences themselves, so a duplicate is at exactly 0. The N x N
+    distances are never in memory together.
+
+    Args:
+        features: Shape [N, D], finite, N > k.
+        k: Number of neighbours, at least 1.
+
+    Example:
+        >>> found = nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0]]), k=1)
+        >>> found.ids.flatten().tolist(), found.distances.flatten().tolist()
+        ([1, 0, 1], [1.0, 1.0, 2.0])
+    """
+    if k < 1:
+        raise ValueError(f"k is a number of neighbours, at least 1, got {k}")
+    require_features(features, at_least=k + 1)
+    points = features.detach().double()
+    points = points - points.mean(dim=0)
+    lengths = points.square().sum(dim=1)
+    candidates = min(k + SPARE, len(points) - 1)
+    step = max(1, VALUES_AT_ONCE // max(len(points), candidates * points.shape[1]))
+    blocks = [
+        _nearest_of(
+            torch.arange(start, min(start + step, len(points))), points, lengths, candidates
+        )
+        for start in range(0, len(points), step)
+    ]
+    distances, ids = (torch.cat(parts)[:, :k] for parts in zip(*blocks, strict=True))
+    return Neighbours(distances=distances, ids=ids)
+
+
+def _nearest_of(
+    rows: Tensor, points: Tensor, lengths: Tensor, candidates: int
+) -> tuple[Tensor, Tensor]:
+    """Exact distances and ids of the `candidates` nearest of some rows, nearest first."""
+    rows = rows.to(points.device)
+    squared = torch.addmm(lengths, points[rows], points.T, alpha=-2)  # less each row's own length
+    squared[torch.arange(len(rows), device=points.device), rows] = torch.inf
+    ids = squared.topk(candidates, dim=1, largest=False).indices.sort(dim=1).values
+    exact = (points[ids] - points[rows].unsqueeze(1)).norm(dim=2)
+    distances, order = exact.sort(dim=1, stable=True)
+    return distances, ids.gather(1, order)

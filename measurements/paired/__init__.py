@@ -1,0 +1,1 @@
+"""Paired comparisons of a compressed model with its baseline, on the same samples."""

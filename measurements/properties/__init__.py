@@ -1,0 +1,1 @@
+"""Properties: what can be measured about a model in isolation."""

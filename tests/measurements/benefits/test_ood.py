@@ -1,0 +1,100 @@
+"""Detection of foreign sets by records, and its change."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from core.errors import ConfigError, NotApplicable
+from measurements.benefits.ood import SCORES, OutOfDistribution, place
+from measurements.functional.ood import detection
+from measurements.paired.ood import OutOfDistributionDelta
+
+LABELS = torch.arange(60) % 3
+GENERATOR = torch.Generator().manual_seed(0)
+OWN = 3 * torch.eye(3)[LABELS] + torch.randn(60, 3, generator=GENERATOR)
+FAR, NEAR = torch.zeros(60, 3), torch.randn(60, 3, generator=GENERATOR)
+ALL = {"toy": LABELS, "noise": LABELS, "kin": LABELS}
+ANSWERS = {"toy": OWN, "noise": FAR, "kin": NEAR, "toy/flip": NEAR}
+
+
+def made(toy: Any, kind: type = OutOfDistribution, **options: Any) -> Any:
+    options = {"near": ["kin"], "far": ["noise"], "draws": 40, "now": ANSWERS, **options}
+    return toy(kind, labels=ALL, **options)
+
+
+def test_each_score_and_set_has_four_numbers_and_each_kind_a_mean(toy: Any) -> None:
+    results = made(toy).measure()
+    assert len(results) == 4 * 4 * 4  # scores, quantities, kin + noise + near + far
+    assert results["toy_test_ood_auroc_msp_near"] == results["toy_test_ood_auroc_msp_kin"]
+
+
+def test_the_mean_is_over_the_sets_of_a_kind(toy: Any) -> None:
+    results = made(toy, far=["noise", "kin"], near=[]).measure()
+    one, other = (results[f"toy_test_ood_auroc_energy_{name}"] for name in ("noise", "kin"))
+    assert results["toy_test_ood_auroc_energy_far"] == pytest.approx((one + other) / 2)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_score_is_higher_for_the_own_samples(toy: Any, score: str) -> None:
+    assert made(toy).measure()[f"toy_test_ood_auroc_{score}_noise"] > 0.9
+
+
+def test_the_values_are_those_of_the_columns(toy: Any) -> None:
+    results = made(toy).measure()
+    own, kin = (logits.double().softmax(dim=1).amax(dim=1) for logits in (OWN, NEAR))
+    expected = detection(own, kin)
+    assert results["toy_test_ood_auroc_msp_kin"] == pytest.approx(expected.auroc)
+    assert results["toy_test_ood_fpr95_msp_kin"] == pytest.approx(expected.fpr95)
+    energy = detection(OWN.logsumexp(dim=1), NEAR.logsumexp(dim=1))
+    assert results["toy_test_ood_aupr_out_energy_kin"] == pytest.approx(energy.aupr_out)
+
+
+def test_samples_are_ranked_where_the_softmax_has_saturated(toy: Any) -> None:
+    surest = 40 * torch.eye(3)[LABELS]
+    results = made(toy, now={**ANSWERS, "toy": 2 * surest, "noise": surest}).measure()
+    assert results["toy_test_ood_auroc_msp_noise"] == 1
+
+
+def test_the_interval_holds_the_value_and_says_which_way_is_better(toy: Any) -> None:
+    results = made(toy).measure()
+    value = results["toy_test_ood_auroc_msp_kin"]
+    assert value.low <= value <= value.high
+    assert value.better == "higher"
+    assert results["toy_test_ood_fpr95_msp_kin"].better == "lower"
+
+
+def test_a_view_can_be_a_foreign_set(toy: Any) -> None:
+    measurement = made(toy, near=["toy/flip"], far=[])
+    assert "toy_test_ood_auroc_msp_toy_flip" in measurement.measure()
+    wanted = {(request.datamodule, request.view) for request in measurement.requests()}
+    assert wanted == {("toy", "clean"), ("toy", "flip")}
+    assert place("toy/flip") == ("toy", "flip")
+
+
+def test_without_foreign_sets_there_is_nothing_to_tell_apart(toy: Any) -> None:
+    measurement = made(toy, near=[], far=[])
+    assert measurement.requests() == []
+    with pytest.raises(NotApplicable, match="set near or far"):
+        measurement.measure()
+
+
+def test_an_unknown_set_is_told_with_the_nearest_name(toy: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown dataset 'nose', did you mean 'noise'"):
+        made(toy, far=["nose"])
+
+
+def test_the_change_is_exactly_nothing_for_equal_models(toy: Any) -> None:
+    results = made(toy, OutOfDistributionDelta, before=ANSWERS).measure()
+    assert "toy_test_delta_ood_auroc_msp_kin" in results
+    for value in results.values():
+        assert (value, value.low, value.high) == (0, 0, 0)
+
+
+def test_the_change_is_compressed_minus_baseline(toy: Any) -> None:
+    blunt = {**ANSWERS, "toy": torch.zeros(60, 3)}
+    results = made(toy, OutOfDistributionDelta, now=blunt, before=ANSWERS).measure()
+    value = results["toy_test_delta_ood_auroc_msp_noise"]
+    before = made(toy).measure()["toy_test_ood_auroc_msp_noise"]
+    assert value == pytest.approx(0.5 - before)  # equal scores everywhere: 0.5
+    assert value.high < 0
