@@ -1,0 +1,1 @@
+"""From a configuration to committed cells: validate, plan, record, measure, commit."""

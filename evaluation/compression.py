@@ -1,0 +1,161 @@
+"""From a baseline and a recipe to a compressed model: made once, then found."""
+
+import copy
+import inspect
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from compressors.base import Compressor
+from core.configuration import plain
+from core.digest import digest, file_digest
+from core.errors import DataError
+from core.targets import build, resolve
+from datamodules.base import ImageDataModule
+from models.artifacts import is_finished, load_artifact, save_artifact
+from models.base_model import ClassifierModule
+from models.edits import Edits, enforce
+from models.examples import example_images
+from models.training import finetune
+from recording.recorder import Recorder
+from store.layout import Layout
+from store.quarantine import move_aside
+from store.sealed import read_sealed, write_sealed
+
+log = logging.getLogger(__name__)
+
+STEPS = ("compressor", "finetune", "then")
+"""Slots of a recipe in the order they are carried out."""
+
+ORIGIN = frozenset({"checkpoint", "checkpoint_url", "pretrained"})
+"""Constructor arguments that say where weights come from; the fingerprint has the weights."""
+
+PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
+"""Arguments of a datamodule that never change an image."""
+
+EXAMPLES = 2
+"""Images a compressor traces and checks a model with."""
+
+
+def recipe_of(config: DictConfig) -> dict[str, Any]:
+    """What is done to the baseline, as plain data; slots that do nothing are left out."""
+    steps = {slot: plain(config[slot]) for slot in STEPS if config.get(slot) is not None}
+    return {slot: step for slot, step in steps.items() if set(step) - {"name"}}
+
+
+def recipe_name(config: DictConfig) -> str:
+    """Short name of a recipe, `l1_filter+short`; `none` for no recipe."""
+    return "+".join(step["name"] for step in recipe_of(config).values()) or "none"
+
+
+def find_or_compress(
+    baseline: ClassifierModule, config: DictConfig, recorder: Recorder, *, dry: bool = False
+) -> ClassifierModule | None:
+    """The compressed model; None in a dry run where it has not been made yet.
+
+    The same baseline, recipe, data and code give the artifact that lies in the store.
+    """
+    pointer = _pointer(baseline, config, recorder)
+    model = _found(pointer, recorder.layout)
+    if model is None:
+        if dry:
+            return None
+        folder = _compress(baseline, config, recorder.layout)
+        write_sealed(pointer, {"artifact": folder.name})
+        model = load_artifact(folder)
+    model.model_name = config.model_name
+    return model.to(baseline.device)
+
+
+def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
+    """The artifact a pointer leads to; a damaged one is moved aside and then there is none."""
+    stored = read_sealed(pointer)
+    folder = None if stored is None else layout.artifact(stored["artifact"])
+    if folder is None or not is_finished(folder):
+        return None
+    inode = folder.stat().st_ino
+    try:
+        return load_artifact(folder)
+    except DataError as error:
+        move_aside(folder, f"cannot be used ({error}) and is made again", inode=inode)
+        return None
+
+
+def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
+    """File that says which artifact a recipe has given, by everything that decides it."""
+    recipe = recipe_of(config)
+    identity: dict[str, Any] = {
+        "base": recorder.fingerprint(baseline),
+        "numerics": baseline.numerics(),
+        "constructor": _without(baseline.constructor, ORIGIN),
+        "recipe": recipe,
+        "seed": config.seed,
+        "code": {slot: _source(step) for slot, step in recipe.items()},
+        "versions": {name: version(name) for name in ("torch", "torch-pruning")},
+    }
+    if "finetune" in recipe:
+        name = config.datasets[0]
+        identity["tuned_on"] = recorder.manifest(name, "train", baseline)
+        identity["loader"] = _without(plain(config.dataset_library)[name], PLACES)
+        identity["trainer"] = plain(config.trainer)
+        identity["threads"] = torch.get_num_threads()
+    return recorder.layout.recipe_file(digest(identity))
+
+
+def _without(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in left_out}
+
+
+def _source(step: Mapping[str, Any]) -> str:
+    """Everything a step is written in: where a file changes, artifacts are made anew."""
+    folders = [Path(inspect.getfile(owner)).parent for owner in (Compressor, Edits)]
+    files = {path for folder in folders for path in folder.glob("**/*.py")}
+    if "_target_" in step:
+        files.add(Path(inspect.getfile(resolve(step["_target_"], expects=Compressor))))
+    return digest(sorted(file_digest(path) for path in files))
+
+
+def _compress(baseline: ClassifierModule, config: DictConfig, layout: Layout) -> Path:
+    """Carry out the steps of the recipe and store the result."""
+    model, achieved = copy.deepcopy(baseline), {}
+    for slot, step in recipe_of(config).items():
+        log.info("%s: %s", slot, step["name"])
+        if slot == "finetune":
+            _finetune(model, baseline, step, config)
+            continue
+        compressor = build(step, expects=Compressor)
+        result = compressor.compress(model, example_images(model, EXAMPLES))
+        assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
+        model, achieved[slot] = result.model, result.report.achieved
+        for note in result.report.notes:
+            log.warning("%s: %s", step["name"], note)
+    operation = {"name": recipe_name(config), "parameters": recipe_of(config)}
+    return save_artifact(
+        layout.artifacts,
+        model,
+        example_inputs=example_images(model, EXAMPLES),
+        recipe=recipe_of(config),
+        lineage={"base_id": baseline.fingerprint(), "operation": operation},
+        achieved=achieved,
+    )
+
+
+def _finetune(
+    model: ClassifierModule, baseline: ClassifierModule, step: dict[str, Any], config: DictConfig
+) -> None:
+    """Train the compressed model on the train split of the first dataset; masks stay."""
+    entry = plain(config.dataset_library)[config.datasets[0]]
+    finetune(
+        model,
+        build(entry, expects=ImageDataModule),
+        step,
+        baseline=baseline,
+        after_step=enforce,
+        seed=config.seed,
+        trainer=plain(config.trainer),
+    )

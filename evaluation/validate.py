@@ -1,0 +1,132 @@
+"""Everything that can be wrong before a weight is loaded, told at once."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from compressors.base import Compressor
+from core.configuration import KEYS_OF_AN_EVALUATION, check_types, plain
+from core.errors import ConfigError
+from core.targets import build, resolve
+from datamodules.base import ImageDataModule
+from evaluation.compression import STEPS
+from measurements.measurement import Measurement
+from models.base_model import ClassifierModule
+from recording.recorder import Recorder
+
+
+def validate(config: DictConfig, *, writes: bool = True) -> None:
+    """Check types, names, targets, data and, where it `writes`, the results folder.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
+    faults = check_types(config, required=KEYS_OF_AN_EVALUATION)
+    if faults:  # without sound types and names there is nothing to look up below
+        raise ConfigError(faults)
+    faults = [*_target_faults(config), *_data_faults(config)]
+    if writes:
+        faults += _unwritable(Path(config.results_dir))
+    if faults:
+        raise ConfigError(faults)
+
+
+def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recorder) -> None:
+    """Refuse a model whose logits are not the classes of the data it is to look at.
+
+    Raises:
+        ConfigError: With one fault a dataset.
+    """
+    faults = []
+    for name in sorted(_datasets_used(config)):
+        datamodule = recorder.datamodule(name, model)
+        space = datamodule.label_space
+        wanted = datamodule.num_classes if space is None else space.model_classes
+        if model.num_classes != wanted:
+            faults.append(
+                f"{name} needs a model of {wanted} classes, {model.model_name} has "
+                f"{model.num_classes}; choose another of the two"
+            )
+    if faults:
+        raise ConfigError(faults)
+
+
+def _unwritable(folder: Path) -> list[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return []
+    except OSError as error:
+        return [f"results_dir={folder} cannot be written ({error.strerror}); choose another folder"]
+
+
+def _target_faults(config: DictConfig) -> Iterator[str]:
+    yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
+    yield from _slot_faults(config)
+    for name in config.measurements:
+        if "datamodule_names" not in config.measurement_library[name]:
+            key = f"measurement_library.{name}.datamodule_names"
+            yield f"{key} is missing: write ${{datasets}} there, or [] for none"
+    yield from _trainer_faults(plain(config.trainer))
+    for slot in ("compressor", "then"):
+        node = config.get(slot)
+        if node is not None and "_target_" in node:
+            yield from _faults_of(partial(build, plain(node), expects=Compressor))
+    for name in config.measurements:
+        target = config.measurement_library[name]._target_
+        yield from _faults_of(partial(resolve, target, expects=Measurement))
+
+
+def _slot_faults(config: DictConfig) -> Iterator[str]:
+    for slot in STEPS:
+        step = {} if config.get(slot) is None else plain(config[slot])
+        name = step.get("name")
+        if not isinstance(name, str) or not name:
+            yield f"{slot} needs a name, which run ids are made of; its yaml gives {sorted(step)}"
+        elif (name == "none") != (set(step) == {"name"}):
+            yield f"{slot}.name={name!r} and {slot} has {sorted(step)}: only none does nothing"
+
+
+def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
+    for key in ("devices", "num_nodes"):
+        count = trainer.get(key, 1)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            yield f"trainer.{key} is a whole number of at least 1 here, got {count!r}"
+    if trainer.get("num_nodes", 1) != 1:
+        yield "several nodes for one model are not supported: leave trainer.num_nodes=1"
+    if trainer.get("precision") is not None:
+        yield "the precision of an evaluation is the model's: set model.dtype, not the trainer's"
+
+
+def _data_faults(config: DictConfig) -> Iterator[str]:
+    for name in sorted(_datasets_used(config)):
+        node = plain(config.dataset_library)[name]
+        yield from _faults_of(partial(_present, node))
+
+
+def _datasets_used(config: DictConfig) -> set[str]:
+    library = plain(config.measurement_library)
+    named = {
+        dataset
+        for name in config.measurements
+        for dataset in library[name].get("datamodule_names", [])
+    }
+    return named | set(config.datasets)
+
+
+def _present(node: dict[str, Any]) -> None:
+    faults = build(node, expects=ImageDataModule).faults("test")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _faults_of(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except ConfigError as error:
+        return error.faults
+    return []
