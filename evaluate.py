@@ -1,0 +1,42 @@
+"""Measure a model, and what compression made of it: `python evaluate.py --help`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from core.app import main
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@main("evaluate_defaults")
+def evaluate(config: "DictConfig") -> int:
+    """Evaluate, print the table, mirror to wandb; 1 where a measurement failed."""
+    from rich.console import Console
+
+    from core.configuration import plain
+    from evaluation.pictures import pictures_of
+    from evaluation.plan import plan_tables
+    from evaluation.run import dry_run, run
+    from reporting.mirror import mirror
+    from reporting.tables import comparison
+
+    if config.dry_run:
+        console = Console()
+        for part in plan_tables(dry_run(config)):
+            console.print(part)
+        return 0
+    outcome = run(config)
+    table = comparison(
+        outcome.layout,
+        outcome.run_id,
+        measurements=list(config.measurements),
+        color=sys.stdout.isatty(),
+    )
+    sys.stdout.write(f"{table}\n{outcome.summary()}\n")
+    mirror(outcome.layout, outcome.changed_runs, plain(config.wandb), image_of=pictures_of(config))
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,0 +1,44 @@
+"""Show what the store holds, as a table or in wandb: `python report.py --help`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from core.app import main
+from core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@main("report_defaults")
+def report(config: "DictConfig") -> int:
+    """Write the table of all runs, or of one; 1 where wandb was asked for and broke."""
+    from pathlib import Path
+
+    from core.files import write_atomically
+    from reporting.mirror import mirror
+    from reporting.render import require_format
+    from reporting.tables import comparison, results_table
+    from store.layout import Layout
+    from store.runs import list_runs
+
+    if not isinstance(config.wandb, bool):
+        raise ConfigError([f"wandb is true or false here, got {config.wandb!r}"])
+    layout, kind = Layout(Path(config.results_dir)), require_format(config.format)
+    color = config.output is None and sys.stdout.isatty()
+    if config.run is None:
+        text = results_table(layout, kind, color=color)
+    else:
+        text = comparison(layout, config.run, kind, color=color)
+    if config.output is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(Path(config.output), text)
+    if not config.wandb:
+        return 0
+    runs = [config.run] if config.run else [run.run_id for run in list_runs(layout)]
+    return 0 if mirror(layout, runs, config.wandb_settings) else 1
+
+
+if __name__ == "__main__":
+    report()
