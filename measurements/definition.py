@@ -37,10 +37,11 @@ def definition_of(measurement: Measurement, entry: Mapping[str, Any]) -> dict[st
 
 
 def _seen(measurement: Measurement, name: str, split: Split, view: str) -> list[Any]:
-    """What is on disk, and how it is looked at."""
+    """What is on disk, how it is looked at, and how many samples of it."""
     recorder, model = measurement.recorder, measurement.model
     how = recorder.datamodule(name, model).view(view).describe()
-    return [recorder.manifest(name, split, model, view), how]
+    limit = recorder.limit(model, name, split)
+    return [recorder.manifest(name, split, model, view), how, limit]
 
 
 def _own_classes(kind: type) -> Iterator[type]:

@@ -32,7 +32,8 @@ from recording.records import Records, require_same_samples
 from store.shards import PARTS
 from store.stored import Part
 
-Need = Literal["records", "logits", "features", "gradients", "weights", "timing"]
+Need = Literal["records", "logits", "features", "images", "gradients", "weights", "timing"]
+"""`images`: it runs the model on some images itself; `gradients`: it differentiates the model."""
 
 BOOTSTRAP_SEED = 0
 """Equal for every measurement: two models resampled with it are resampled in pairs."""

@@ -82,13 +82,7 @@ class Job:
 
     def refuse_too_many(self, failures: Failures) -> None:
         """Stop where more images are damaged than `max_decode_errors` allows."""
-        if len(failures) <= self.max_decode_errors:
-            return
-        shown = list(failures.values())[:SHOWN_FAILURES]
-        raise DataError(
-            f"{len(failures)} images of {self.title} cannot be decoded, max_decode_errors allows "
-            f"{self.max_decode_errors}: " + "; ".join(shown)
-        )
+        refuse_too_many(failures, self.max_decode_errors, self.title)
 
     def complete_manifest(self, failures: Failures, threads: int) -> dict[str, Any]:
         """What is remembered, with the circumstances that can move the last bits of a row."""
@@ -101,6 +95,21 @@ class Job:
             "machine": platform.machine(),
             "decode_errors": {str(sample): text for sample, text in failures.items()},
         }
+
+
+def refuse_too_many(failures: Failures, allowed: int, title: str) -> None:
+    """Stop where more images are damaged than allowed.
+
+    Raises:
+        DataError: With the first few reasons.
+    """
+    if len(failures) <= allowed:
+        return
+    shown = list(failures.values())[:SHOWN_FAILURES]
+    raise DataError(
+        f"{len(failures)} images of {title} cannot be decoded, max_decode_errors allows "
+        f"{allowed}: " + "; ".join(shown)
+    )
 
 
 def run_here(job: Job) -> None:

@@ -1,7 +1,7 @@
 """The recorder: records from the store, or one pass that makes them."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from core.targets import build
 from datamodules.base import ImageDataModule
 from models.base_model import ClassifierModule
 from recording.key import Pass, chosen_ids
-from recording.loop import Look
-from recording.passes import Job, run_here, run_on_ranks
+from recording.loop import Batch, Failures, Look, batches, device_of
+from recording.passes import Job, refuse_too_many, run_here, run_on_ranks
 from recording.records import Records
 from store.layout import Layout
 from store.records import StoredRecords, find_records
@@ -58,12 +58,13 @@ class Recorder:
 
     Attributes:
         passes: Number of passes this recorder has run; 0 for a fully cached evaluation.
+        images_given: Number of images given to measurements that run the model themselves.
     """
 
     def __init__(self, options: RecordingOptions, library: Mapping[str, Any]) -> None:
         self.options = options
         self.layout = Layout(options.root)
-        self.passes = 0
+        self.passes, self.images_given = 0, 0
         self._library = library
         self._read: dict[str, Records] = {}
         self._failed: dict[str, Exception] = {}
@@ -119,23 +120,76 @@ class Recorder:
         """The pass that would make these records; its key is where they lie."""
         datamodule = self.datamodule(name, model)
         space = datamodule.label_space
-        limit, total = self.options.limit_samples, datamodule.count(split)
         return Pass(
             model=self.fingerprint(model),
             datamodule=name,
             split=split,
             view=datamodule.view(view).describe(),
             manifest=self.manifest(name, split, model, view),
-            limit_samples=limit if limit is not None and limit < total else None,
+            limit_samples=self.limit(model, name, split),
             label_space=None if space is None else space.as_dict(),
             preprocessing=model.preprocessing.as_dict(),
             numerics=model.numerics(),
         )
 
+    def limit(self, model: ClassifierModule, name: str, split: Split) -> int | None:
+        """`limit_samples` where it leaves samples out, else None."""
+        limit, total = self.options.limit_samples, self.datamodule(name, model).count(split)
+        return limit if limit is not None and limit < total else None
+
     def samples(self, model: ClassifierModule, name: str, split: Split) -> int:
         """Number of rows a pass over the split has."""
         total = self.datamodule(name, model).count(split)
         return len(chosen_ids(total, self.options.limit_samples))
+
+    def images(
+        self,
+        model: ClassifierModule,
+        name: str,
+        split: Split = "test",
+        view: str = CLEAN,
+        *,
+        samples: int,
+    ) -> Iterator[Batch]:
+        """Images as a pass would give them to `model`, for measurements that look inside it.
+
+        What a model says belongs into records; this is for what no record holds, activations and
+        gradients, and should be asked for few samples.
+
+        Args:
+            model: Decides preprocessing and device.
+            name: Entry of the dataset library.
+            split: One of `train`, `val`, `test`.
+            view: How the images are looked at.
+            samples: How many, a fixed random subset; all where the split, or `limit_samples`, has
+                fewer.
+
+        Yields:
+            Batches of at most the configured batch size, on the device of the model, ids ascending.
+
+        Raises:
+            DataError: More images are damaged than `max_decode_errors` allows.
+        """
+        datamodule = self.datamodule(name, model)
+        dataset = datamodule.behind(view).dataset(split)
+        look, device = datamodule.view(view), device_of(model)
+        most = min(samples, self.samples(model, name, split))
+        loader = batches(
+            dataset,
+            chosen_ids(len(dataset), most),
+            batch_size=self.options.batch_size,
+            num_workers=datamodule.num_workers,
+        )
+        failures: Failures = {}
+        for batch in loader:
+            failures.update(batch.failures)
+            refuse_too_many(failures, datamodule.max_decode_errors, f"{name} {split} {view}")
+            if not len(batch.ids):
+                continue
+            ids = batch.ids.to(device)
+            self.images_given += len(ids)
+            images = look(batch.images.to(device), ids)
+            yield Batch(images=images, labels=batch.labels.to(device), ids=ids)
 
     def stored(self, wanted: Pass, needs: Collection[Part] = ()) -> StoredRecords | None:
         """Finished records of a pass that hold what is needed, or None."""

@@ -243,3 +243,25 @@ def test_features_are_recorded_where_asked_for_and_logits_stay(
     again = recorder(tmp_path)
     again.records(model, "dummy", needs=("features", "logits"))
     assert again.passes == 0
+
+
+def test_images_are_those_a_pass_of_as_many_samples_looks_at(
+    tmp_path: Path, model: TinyModel
+) -> None:
+    given = recorder(tmp_path)
+    seen = list(given.images(model, "dummy", view="flip", samples=6))
+    ids = torch.cat([batch.ids for batch in seen])
+    assert ids.tolist() == chosen_ids(11, 6).tolist()
+    assert [len(batch.ids) for batch in seen] == [4, 2]
+    assert given.images_given == 6
+    records = given.records(model, "dummy", view="flip")
+    with evaluating(model):
+        predicted = torch.cat([model(batch.images).argmax(1) for batch in seen])
+    assert predicted.tolist() == records.predicted[ids].tolist()
+    assert torch.cat([batch.labels for batch in seen]).tolist() == records.label[ids].tolist()
+
+
+def test_images_are_no_more_than_the_limit(tmp_path: Path, model: TinyModel) -> None:
+    limited = recorder(tmp_path, limit_samples=5)
+    ids = torch.cat([batch.ids for batch in limited.images(model, "dummy", samples=8)])
+    assert ids.tolist() == chosen_ids(11, 5).tolist()
