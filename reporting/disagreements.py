@@ -44,6 +44,7 @@ class Disagreements:
 
     datamodule: str
     split: str
+    dataset: str  # digest of the data both models saw
     total: int
     rows: list[Disagreement]
 
@@ -71,10 +72,8 @@ def disagreements(
         manifests: All records of the store.
         most: Rows that are given of each dataset; all are counted.
     """
-    theirs = records_of(baseline, manifests)
-    for manifest in records_of(run, manifests):
-        partner = _partner(manifest, theirs)
-        if manifest["parts"].get("view", {}).get("name") != CLEAN or partner is None:
+    for manifest, partner in paired_manifests(run, baseline, manifests):
+        if manifest["parts"].get("view", {}).get("name") != CLEAN:
             continue
         now, before = (find_records(layout, found["key"]) for found in (manifest, partner))
         if now is None or before is None:
@@ -83,9 +82,21 @@ def disagreements(
         yield Disagreements(
             datamodule=manifest["datamodule"],
             split=manifest["parts"]["split"],
+            dataset=manifest["parts"]["dataset"],
             total=len(rows),
             rows=rows[:most],
         )
+
+
+def paired_manifests(
+    run: Run, baseline: Run, manifests: Sequence[Manifest]
+) -> Iterator[tuple[Manifest, Manifest]]:
+    """Passes of a run, each with the pass of its baseline over the same samples and view."""
+    theirs = records_of(baseline, manifests)
+    for manifest in records_of(run, manifests):
+        partner = _partner(manifest, theirs)
+        if partner is not None:
+            yield manifest, partner
 
 
 def _partner(manifest: Manifest, others: Sequence[Manifest]) -> Manifest | None:
