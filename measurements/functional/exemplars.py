@@ -157,7 +157,7 @@ def welch_p_value(first: Tensor, second: Tensor) -> float:
     Reference:
         Welch, The generalization of "Student's" problem (1947).
     """
-    from scipy import special  # here: it is scikit-learn's, and takes a moment to import
+    from scipy import special  # here: it takes a moment to import
 
     first, second = first.double(), second.double()
     noise = [x.var().item() / len(x) for x in (first, second)]
