@@ -1,7 +1,7 @@
 """How fast the loss rises around the weights.
 
 None of the absolute numbers survives a rescaling of layers that leaves the function as it is (Dinh
-et al., Sharp minima can generalize for deep nets, 2017); the filter-normalised rise survives that
+et al., Sharp minima can generalize for deep nets, 2017); the filter-normalised ones survive that
 of whole layers. All depend on the loss and on the batch: say which. The model is in eval mode, so
 batch statistics play no part, and has its weights and modes back afterwards, also after an error.
 """
@@ -96,6 +96,7 @@ def largest_eigenvalue(
     generator: torch.Generator,
     iterations: int = 100,
     tolerance: float = 1e-3,
+    scale: Scale = "absolute",
 ) -> Dominant:
     """Largest eigenvalue of the Hessian of the loss in the weights, by power iteration.
 
@@ -108,6 +109,7 @@ def largest_eigenvalue(
         generator: Gives the first vector.
         iterations: At most this many products with the Hessian for each search.
         tolerance: On the residual, as a share of the eigenvalue searched for.
+        scale: With `filter` the Hessian is that in weights measured as in `worst_rise`.
 
     Returns:
         The eigenvalue, in units of the loss, and its residual; lower is flatter.
@@ -126,7 +128,7 @@ def largest_eigenvalue(
         Yao et al., PyHessian (2020).
     """
     with _held(model) as weights:
-        curvature = _curvature(loss, weights)
+        curvature = _curvature(loss, weights, scale)
         first = _random_like(_flat(weights), generator)
         found = dominant_eigenvalue(curvature, first, iterations=iterations, tolerance=tolerance)
         if found.value >= 0:
@@ -142,7 +144,12 @@ def largest_eigenvalue(
 
 
 def hessian_trace(
-    model: nn.Module, loss: Loss, *, generator: torch.Generator, draws: int = 100
+    model: nn.Module,
+    loss: Loss,
+    *,
+    generator: torch.Generator,
+    draws: int = 100,
+    scale: Scale = "absolute",
 ) -> Trace:
     """Trace of the Hessian of the loss in the weights: mean of v' H v over random signs v.
 
@@ -151,6 +158,7 @@ def hessian_trace(
         loss: Closure over `model` and a batch, not random, twice differentiable.
         generator: Gives the signs.
         draws: Products with the Hessian, at least 2.
+        scale: With `filter` the Hessian is that in weights measured as in `worst_rise`.
 
     Returns:
         Mean and standard error, in units of the loss; lower is flatter. A diagonal Hessian has no
@@ -172,7 +180,7 @@ def hessian_trace(
     if draws < 2:
         raise ValueError(f"draws is at least 2, one gives no error, got {draws}")
     with _held(model) as weights:
-        curvature = _curvature(loss, weights)
+        curvature = _curvature(loss, weights, scale)
         origin = _flat(weights)
         found = []
         for _ in range(draws):
@@ -220,8 +228,9 @@ def _own_scale(weight: Tensor) -> Tensor:
     return norms.view(-1, *[1] * (weight.ndim - 1)).expand_as(weight)
 
 
-def _curvature(loss: Loss, weights: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+def _curvature(loss: Loss, weights: Sequence[Tensor], scale: Scale) -> Callable[[Tensor], Tensor]:
     """Product of a vector with the Hessian at the present weights; the loss is computed once."""
+    scales = _scales(weights, scale)
     value = loss()
     _finite(value)
     slope = torch.cat(
@@ -236,9 +245,10 @@ def _curvature(loss: Loss, weights: Sequence[Tensor]) -> Callable[[Tensor], Tens
     def product(vector: Tensor) -> Tensor:
         if not slope.requires_grad:  # a loss that is linear in all weights
             return torch.zeros_like(vector)
-        return _flat(
-            torch.autograd.grad(slope, weights, vector, retain_graph=True, materialize_grads=True)
+        moved = torch.autograd.grad(
+            slope, weights, scales * vector, retain_graph=True, materialize_grads=True
         )
+        return scales * _flat(moved)
 
     return product
 

@@ -263,3 +263,18 @@ def test_impossible_options_are_refused() -> None:
         worst_rise(point, point.quadratic(1), scale="layer", generator=seeded())
     with pytest.raises(ValueError, match="at least 2, one gives no error, got 1"):
         hessian_trace(point, point.quadratic(1), draws=1, generator=seeded())
+
+
+def test_curvature_in_units_of_the_filters() -> None:
+    # filters of length 5 and 2: H = 2 I becomes 2 x 25 and 2 x 4, each for two weights
+    model = nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+
+    def loss() -> Tensor:
+        return model.weight.square().sum()
+
+    top = largest_eigenvalue(model, loss, generator=seeded(), scale="filter")
+    trace = hessian_trace(model, loss, generator=seeded(), draws=2, scale="filter")
+    assert top.value == pytest.approx(50, rel=1e-5)
+    assert trace.mean == pytest.approx(2 * (50 + 8))
