@@ -1,5 +1,7 @@
 """How much a model's answer changes when its input is transformed."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,26 @@ VALUES_AT_ONCE = 2**21
 
 SEED = 0
 """Of the permutation that says which two samples are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """How far each sample's answer moves, and how far it is from another sample's."""
+
+    moved: Tensor  # [N] ||f(gx) - f(x)||, float64
+    apart: Tensor  # [N] ||f(x) - f(x')||, float64
+
+    @property
+    def invariance(self) -> float:
+        """1 - mean of `moved` / mean of `apart`.
+
+        Raises:
+            NotApplicable: The model answers all samples alike.
+        """
+        apart = self.apart.mean().item()
+        if apart == 0:
+            raise NotApplicable("the model answers all samples alike; see consistency and accuracy")
+        return 1 - self.moved.mean().item() / apart
 
 
 def invariance(logits: Tensor, *, transformed: Tensor) -> float:
@@ -39,12 +61,22 @@ def invariance(logits: Tensor, *, transformed: Tensor) -> float:
         Kvinge et al., In what ways are deep neural networks invariant and how should we measure
         this? (2022), in the normalised form; the unit is ours.
     """
+    return distances(logits, transformed=transformed).invariance
+
+
+def distances(logits: Tensor, *, transformed: Tensor) -> Distances:
+    """What `invariance` is the ratio of, sample by sample; arguments are the same.
+
+    Example:
+        >>> f = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+        >>> distances(f, transformed=f).moved.tolist()
+        [0.0, 0.0]
+    """
     _require_pairs(logits, transformed)
-    moved = _mean_distance(transformed, logits, torch.arange(len(logits)))
-    apart = _mean_distance(logits, logits, derangement(len(logits)))
-    if apart == 0:
-        raise NotApplicable("the model answers all samples alike; see consistency and accuracy")
-    return 1 - moved / apart
+    return Distances(
+        moved=_distances(transformed, logits, torch.arange(len(logits))),
+        apart=_distances(logits, logits, derangement(len(logits))),
+    )
 
 
 def consistency(predicted: Tensor, *, transformed: Tensor) -> float:
@@ -66,9 +98,13 @@ def consistency(predicted: Tensor, *, transformed: Tensor) -> float:
     Reference:
         Zhang, Making convolutional networks shift-invariant again (2019).
     """
+    return kept(predicted, transformed=transformed).double().mean().item()
+
+
+def kept(predicted: Tensor, *, transformed: Tensor) -> Tensor:
+    """Whether each prediction survives, bool [N]; arguments are those of `consistency`."""
     require_columns(predicted=predicted, transformed=transformed)
-    same = (predicted == transformed) & (predicted >= 0)
-    return same.double().mean().item()
+    return (predicted == transformed) & (predicted >= 0)
 
 
 def derangement(n: int) -> Tensor:
@@ -97,14 +133,14 @@ def _require_pairs(logits: Tensor, transformed: Tensor) -> None:
         )
 
 
-def _mean_distance(one: Tensor, other: Tensor, partner: Tensor) -> float:
-    """Mean over samples i of ||one_i - other_partner(i)||, a block of rows at a time."""
-    total, step = 0.0, max(1, VALUES_AT_ONCE // one.shape[1])
+def _distances(one: Tensor, other: Tensor, partner: Tensor) -> Tensor:
+    """||one_i - other_partner(i)|| for each sample i, [N], a block of rows at a time."""
+    step = max(1, VALUES_AT_ONCE // one.shape[1])
+    found = []
     for start in range(0, len(one), step):
         rows = slice(start, start + step)
-        difference = _centred(one[rows]) - _centred(other[partner[rows]])
-        total += difference.norm(dim=1).sum().item()
-    return total / len(one)
+        found.append((_centred(one[rows]) - _centred(other[partner[rows]])).norm(dim=1))
+    return torch.cat(found)
 
 
 def _centred(logits: Tensor) -> Tensor:
