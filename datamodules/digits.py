@@ -1,6 +1,7 @@
 """The handwritten digits that ship inside scikit-learn: the embedded dataset, no download."""
 
 import hashlib
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -80,7 +81,7 @@ class Digits(ImageDataModule):
         source = self.read(split)
         hasher = hashlib.sha256(np.ascontiguousarray(source.pixels).tobytes())
         hasher.update(source.labels.astype("<i8").tobytes())
-        identity: dict[str, Any] = {"reader": "Digits", "white": WHITE, "split": split}
+        identity: dict[str, Any] = {"reader": type(self).__name__, "white": WHITE, "split": split}
         return digest({**identity, "arrays": hasher.hexdigest()})
 
     def count_samples(self, split: Split) -> int:
@@ -93,3 +94,39 @@ class Digits(ImageDataModule):
         names = [f"digits#{i}" for i in range(len(labels))]
         whole = ArraySource(pixels=pixels, labels=labels, names=names, white=WHITE)
         return whole.take(_positions()[split])
+
+
+class DigitPairs(Digits):
+    """Two different digits, one on top of the other: foreign, yet of the same strokes.
+
+    Every image of the split is joined with the next one of another class, pixel by pixel the
+    darker ink. The label is that of the first.
+
+    Args:
+        options: As in Digits.
+    """
+
+    library_name = "digit_pairs"
+
+    def read(self, split: Split) -> ArraySource:
+        """The samples of the split, each with its partner."""
+        digits = super().read(split)
+        partners = _partners(digits.labels)
+        return replace(
+            digits,
+            pixels=np.maximum(digits.pixels, digits.pixels[partners]),
+            names=[
+                f"{one}+{other}"
+                for one, other in zip(digits.names, digits.take(partners).names, strict=True)
+            ],
+        )
+
+
+def _partners(labels: np.ndarray) -> np.ndarray:
+    """For each position the next one, in a circle, that has another label."""
+    count = len(labels)
+    steps = [
+        next(step for step in range(1, count) if labels[(i + step) % count] != labels[i])
+        for i in range(count)
+    ]
+    return (np.arange(count) + steps) % count

@@ -1,4 +1,4 @@
-"""Seeded random images of any size, for tests and benchmarks."""
+"""Seeded random images of any size: for tests and benchmarks, and as foreign images."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,12 @@ class Dummy(ImageDataModule):
         channels: Colour channels.
         num_classes: Classes, named `class_0`, `class_1`, ...
         data_seed: Which noise.
+        entry: Name of the entry in the dataset library, for messages.
         batch_size: Samples a batch.
         num_workers: Processes that read ahead.
         cache_pixels: Keep resized pixels in a file.
         seed: Order in which the train loader shuffles.
     """
-
-    library_name = "dummy"
 
     def __init__(
         self,
@@ -38,6 +37,7 @@ class Dummy(ImageDataModule):
         channels: int = 3,
         num_classes: int = 10,
         data_seed: int = 0,
+        entry: str = "dummy",
         batch_size: int = 128,
         num_workers: int = 0,
         cache_pixels: bool = False,
@@ -46,6 +46,7 @@ class Dummy(ImageDataModule):
         super().__init__(
             batch_size=batch_size, num_workers=num_workers, cache_pixels=cache_pixels, seed=seed
         )
+        self.library_name = entry
         self.samples = samples
         self.size = tuple(size)
         self.channels = channels
@@ -71,7 +72,7 @@ class Dummy(ImageDataModule):
             "num_classes": self.class_count,
         }
         return [
-            f"expected dataset_library.dummy.{key} of at least 1, got {count}"
+            f"expected dataset_library.{self.library_name}.{key} of at least 1, got {count}"
             for key, count in counts.items()
             if count < 1
         ]

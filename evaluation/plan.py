@@ -25,6 +25,7 @@ class PlannedPass:
     model: ClassifierModule
     run_id: str
     request: Request
+    key: str  # of the records
     samples: int
     stored: bool
 
@@ -59,13 +60,12 @@ class Plan:
 def make_plan(subjects: list[Subject], config: DictConfig, recorder: Recorder) -> Plan:
     """Ask every measurement what it needs, and the store what is there."""
     cells = [cell for subject in subjects for cell in _cells(subject, config, recorder)]
-    wanted: dict[tuple[int, str, str, str], PlannedPass] = {}
+    wanted: dict[tuple[int, str], PlannedPass] = {}
     for cell in cells:
         if cell.state != "to measure":
             continue
         for planned in _passes(cell, subjects, recorder):
-            request = planned.request
-            where = (id(planned.model), request.datamodule, request.split, request.view)
+            where = (id(planned.model), planned.key)
             known = wanted.get(where)
             wanted[where] = planned if known is None else known.joined(planned)
     return Plan(passes=list(wanted.values()), cells=cells)
@@ -109,13 +109,21 @@ def _passes(
         subject = by_model[id(model)]
         for request in cell.measurement.requests():
             name, split = request.datamodule, request.split
-            wanted = recorder.describe(model, name, split, request.view)
+            wanted = recorder.describe(
+                model,
+                name,
+                split,
+                request.view,
+                samples=request.samples,
+                classes_of=request.classes_of,
+            )
             stored = subject.made and recorder.stored(wanted, request.parts) is not None
             yield PlannedPass(
                 model=model,
                 run_id=subject.run.run_id,
                 request=request,
-                samples=recorder.samples(model, name, split),
+                key=wanted.key,
+                samples=recorder.samples(model, name, split, request.samples),
                 stored=stored,
             )
 

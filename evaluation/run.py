@@ -134,6 +134,8 @@ def _record(plan: Plan, recorder: Recorder) -> None:
                 request.split,
                 request.view,
                 needs=request.parts,
+                samples=request.samples,
+                classes_of=request.classes_of,
             )
         except Exception as error:
             if is_of_the_disk(error):

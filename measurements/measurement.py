@@ -47,6 +47,8 @@ class Request:
     split: Split
     view: str = CLEAN
     parts: frozenset[Part] = frozenset()
+    samples: int | None = None  # only so many of them, as in `Recorder.records`
+    classes_of: str = ""  # as in `Recorder.choice`: of foreign images only
 
 
 class Measurement(ABC):
@@ -119,9 +121,19 @@ class Measurement(ABC):
             for view in self.views
         ]
 
-    def records(self, datamodule: str, split: Split | None = None, view: str = CLEAN) -> Records:
+    def records(
+        self,
+        datamodule: str,
+        split: Split | None = None,
+        view: str = CLEAN,
+        *,
+        samples: int | None = None,
+        classes_of: str = "",
+    ) -> Records:
         """What the model said about a view; recorded now where it is not in the store."""
-        return self.records_of(self.model, datamodule, split, view)
+        return self.records_of(
+            self.model, datamodule, split, view, samples=samples, classes_of=classes_of
+        )
 
     def definition(self) -> dict[str, Any]:
         """What, beside the records, decides the value: part of the cell's key. JSON."""
@@ -142,9 +154,20 @@ class Measurement(ABC):
         datamodule: str,
         split: Split | None = None,
         view: str = CLEAN,
+        *,
+        samples: int | None = None,
+        classes_of: str = "",
     ) -> Records:
         """What any model said about a view, with what this measurement reads."""
-        return self.recorder.records(model, datamodule, split or self.split, view, needs=self.parts)
+        return self.recorder.records(
+            model,
+            datamodule,
+            split or self.split,
+            view,
+            needs=self.parts,
+            samples=samples,
+            classes_of=classes_of,
+        )
 
 
 class ModelMeasurement(Measurement):
@@ -297,11 +320,13 @@ class PairedMeasurement(Measurement):
             raise NotApplicable("the model has no baseline to compare with")
         return self.model.baseline
 
-    def pair(self, datamodule: str, view: str = CLEAN) -> tuple[Records, Records]:
+    def pair(
+        self, datamodule: str, view: str = CLEAN, *, classes_of: str = ""
+    ) -> tuple[Records, Records]:
         """Records of the model and of its baseline, on the same samples."""
         now, before = (
-            self.records(datamodule, view=view),
-            self.baseline_records(datamodule, view=view),
+            self.records_of(model, datamodule, view=view, classes_of=classes_of)
+            for model in (self.model, self.baseline)
         )
         require_same_samples(now, before)
         return now, before

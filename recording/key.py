@@ -28,11 +28,12 @@ class Pass:
     label_space: dict[str, Any] | None
     preprocessing: dict[str, Any]
     numerics: dict[str, Any]
+    labelled: bool = True  # False: the labels are of other classes than the model's, and left out
 
     @property
     def parts(self) -> dict[str, Any]:
         """Everything the key is the digest of; the datamodule's name is not, its content is."""
-        return {
+        parts = {
             "model": self.model,
             "numerics": self.numerics,
             "dataset": self.manifest,
@@ -43,6 +44,7 @@ class Pass:
             "preprocessing": self.preprocessing,
             "recorder": RECORDER_VERSION,
         }
+        return parts if self.labelled else {**parts, "labelled": False}
 
     @property
     def key(self) -> str:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import DecodeError, ImageDataset, collate
 from datamodules.label_space import LabelSpace
 from models.base_model import ClassifierModule
-from recording.columns import record_columns, shifted_logits
+from recording.attacks.attack import Attack, Attacked
+from recording.columns import NO_CLASS, record_columns, shifted_logits
 
 View = Callable[[Tensor, Tensor], Tensor]
 Failures = dict[int, str]
@@ -128,13 +129,32 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a model looks at a batch: view, forward pass, label space, columns."""
+    """How a model looks at a batch: view, attack, forward pass, label space, columns.
+
+    Args:
+        model: Who looks.
+        view: What is done to the images.
+        label_space: How its logits answer for the classes of the dataset; None = one to one.
+        classes: Number of these.
+        batch_size: Every forward pass is of that many images.
+        labelled: Whether the labels of the dataset are of these classes.
+        attack: What is done to the images of the view, where they are attacked.
+        source: The model they are attacked through; None = `model` itself.
+    """
 
     model: ClassifierModule
     view: View
     label_space: LabelSpace | None
     classes: int
     batch_size: int
+    labelled: bool = True
+    attack: Attack | None = None
+    source: ClassifierModule | None = None
+
+    @property
+    def models(self) -> list[ClassifierModule]:
+        """Every model that takes part."""
+        return [self.model] if self.source is None else [self.model, self.source]
 
     def __call__(self, batch: Batch, *, features: bool = False) -> Rows:
         """Rows of one batch, with what the classifier head sees where `features` are asked for.
@@ -146,13 +166,41 @@ class Look:
         images = padded(batch.images, self.batch_size).to(device, non_blocking=True)
         ids = padded(batch.ids, self.batch_size)
         images = self.view(images, ids.to(device))
+        known: dict[str, Tensor] = {}
+        if self.attack is not None:
+            attacked = self._attacked(images, padded(batch.labels, self.batch_size), ids)
+            images = attacked.images.to(device)
+            known = {name: x[: len(batch.ids)] for name, x in attacked.columns.items()}
         seen: Tensor | None = None
         if features:
             logits, seen = self.model.logits_and_features(images)
             seen = seen[: len(batch.ids)]
         else:
             logits = self.model(images)
-        logits = logits[: len(batch.ids)].float()
+        logits = self._of_the_dataset(logits[: len(batch.ids)])
+        labels = batch.labels if self.labelled else torch.full_like(batch.labels, NO_CLASS)
+        answers = record_columns(logits, labels.clamp(min=0).to(device))
+        columns = {"sample_id": batch.ids, "label": labels, **answers, **known}
+        return Rows(
+            columns={name: column.cpu().numpy() for name, column in columns.items()},
+            logits=shifted_logits(logits).cpu().numpy(),
+            features=None if seen is None else seen.cpu().numpy(),
+        )
+
+    def _attacked(self, images: Tensor, labels: Tensor, ids: Tensor) -> Attacked:
+        assert self.attack is not None
+        source = self.source or self.model
+        device = device_of(source)
+        return self.attack(
+            lambda seen: self._of_the_dataset(source(seen)),
+            images.to(device),
+            labels.to(device),
+            ids.to(device),
+        )
+
+    def _of_the_dataset(self, logits: Tensor) -> Tensor:
+        """Logits of the dataset's classes, float32 [B, C]."""
+        logits = logits.float()
         if self.label_space is not None:
             logits = self.label_space.restrict(logits)
         if logits.ndim != 2 or logits.shape[1] != self.classes:
@@ -160,13 +208,7 @@ class Look:
                 f"the dataset has {self.classes} classes, so logits [N, {self.classes}] were "
                 f"expected, got {list(logits.shape)}; evaluate a model made for this dataset"
             )
-        labels = batch.labels.to(device)
-        columns = {"sample_id": batch.ids, "label": batch.labels, **record_columns(logits, labels)}
-        return Rows(
-            columns={name: column.cpu().numpy() for name, column in columns.items()},
-            logits=shifted_logits(logits).cpu().numpy(),
-            features=None if seen is None else seen.cpu().numpy(),
-        )
+        return logits
 
 
 def device_of(model: nn.Module) -> torch.device:

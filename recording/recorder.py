@@ -13,10 +13,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from core.configuration import plain
-from core.names import CLEAN, Split
+from core.errors import NotApplicable
+from core.names import CLEAN, MODEL, Split
 from core.targets import build
 from datamodules.base import ImageDataModule
+from datamodules.label_space import LabelSpace
 from models.base_model import ClassifierModule
+from recording.attacks.grammar import TRANSFER, attack, is_transfer
 from recording.key import Pass, chosen_ids
 from recording.loop import Batch, Failures, Look, batches, device_of
 from recording.passes import Job, refuse_too_many, run_here, run_on_ranks
@@ -47,6 +50,15 @@ class RecordingOptions:
     def ranks(self) -> int:
         """Processes of one pass on this machine."""
         return int(self.trainer.get("devices", 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Among what a model chooses when it looks at a dataset."""
+
+    label_space: LabelSpace | None
+    classes: int
+    labelled: bool  # whether the labels of the dataset are of these classes
 
 
 class Recorder:
@@ -101,7 +113,7 @@ class Recorder:
         Views share the digest of the clean images, unless their own images lie on disk.
         """
         datamodule = self.datamodule(name, model)
-        behind = datamodule.behind(view)
+        behind = datamodule.behind(unattacked(view))
         place = (name, split, CLEAN if behind is datamodule else view)
         if place not in self._manifests:
             self._manifests[place] = behind.manifest(split, verify=self.options.verify_data)
@@ -116,31 +128,64 @@ class Recorder:
             known = self._fingerprints[model] = (state, model.fingerprint())
         return known[1]
 
-    def describe(self, model: ClassifierModule, name: str, split: Split, view: str = CLEAN) -> Pass:
+    def describe(
+        self,
+        model: ClassifierModule,
+        name: str,
+        split: Split,
+        view: str = CLEAN,
+        *,
+        samples: int | None = None,
+        classes_of: str = "",
+    ) -> Pass:
         """The pass that would make these records; its key is where they lie."""
-        datamodule = self.datamodule(name, model)
-        space = datamodule.label_space
+        choice = self.choice(model, name, classes_of)
+        space = choice.label_space
         return Pass(
             model=self.fingerprint(model),
             datamodule=name,
             split=split,
-            view=datamodule.view(view).describe(),
+            view=self._view(model, name, view),
             manifest=self.manifest(name, split, model, view),
-            limit_samples=self.limit(model, name, split),
+            limit_samples=self.limit(model, name, split, samples),
             label_space=None if space is None else space.as_dict(),
             preprocessing=model.preprocessing.as_dict(),
             numerics=model.numerics(),
+            labelled=choice.labelled,
         )
 
-    def limit(self, model: ClassifierModule, name: str, split: Split) -> int | None:
-        """`limit_samples` where it leaves samples out, else None."""
-        limit, total = self.options.limit_samples, self.datamodule(name, model).count(split)
-        return limit if limit is not None and limit < total else None
+    def choice(self, model: ClassifierModule, name: str, classes_of: str = "") -> Choice:
+        """Among what `model` chooses when it looks at a dataset.
 
-    def samples(self, model: ClassifierModule, name: str, split: Split) -> int:
-        """Number of rows a pass over the split has."""
+        Args:
+            model: Decides, where `classes_of` is `model`.
+            name: Dataset that is looked at.
+            classes_of: Dataset whose classes are chosen among: the own one where it is empty. The
+                reserved name `model` stands for all classes the model has.
+        """
+        if classes_of == MODEL:
+            return Choice(label_space=None, classes=model.num_classes, labelled=False)
+        asked = self.datamodule(classes_of or name, model)
+        return Choice(
+            label_space=asked.label_space,
+            classes=asked.num_classes,
+            labelled=classes_of in ("", name),
+        )
+
+    def limit(
+        self, model: ClassifierModule, name: str, split: Split, samples: int | None = None
+    ) -> int | None:
+        """The smaller of `limit_samples` and `samples` where it leaves samples out, else None."""
         total = self.datamodule(name, model).count(split)
-        return len(chosen_ids(total, self.options.limit_samples))
+        limits = [n for n in (self.options.limit_samples, samples) if n is not None and n < total]
+        return min(limits, default=None)
+
+    def samples(
+        self, model: ClassifierModule, name: str, split: Split, samples: int | None = None
+    ) -> int:
+        """Number of rows a pass over the split, or over `samples` of it, has."""
+        total = self.datamodule(name, model).count(split)
+        return len(chosen_ids(total, self.limit(model, name, split, samples)))
 
     def images(
         self,
@@ -203,25 +248,35 @@ class Recorder:
         view: str = CLEAN,
         *,
         needs: Collection[Part] = (),
+        samples: int | None = None,
+        classes_of: str = "",
     ) -> Records:
         """What `model` said about a view; a pass is run where the store holds no answer.
+
+        An attack is a view too: `pgd_8` is made against `model`, `transfer_pgd_8` against its
+        baseline (against itself, where it has none). For what is costly, `samples` leaves all but a
+        fixed random subset out; the ids of a smaller subset are among those of a larger one.
+
+        Images of other classes than the model knows, foreign or with labels that are no classes,
+        are looked at with `classes_of`, as `choice` describes it. Their label is then -1, and what
+        depends on the label (`rank`, `log_p_label`, `correct`) means nothing.
 
         Raises:
             Exception: Whatever the pass raised; asked again, the same error without a second try.
         """
-        wanted = self.describe(model, name, split, view)
+        wanted = self.describe(model, name, split, view, samples=samples, classes_of=classes_of)
         memo = " ".join([wanted.key, *sorted(needs)])
         if wanted.key in self._failed:
             raise self._failed[wanted.key]
         if memo not in self._read:
             stored = self.stored(wanted, needs)
             if stored is None:
-                stored = self._record(model, wanted, needs)
+                stored = self._record(model, wanted, needs, classes_of)
             self._read[memo] = self._opened(stored, model, wanted)
         return self._read[memo]
 
     def _record(
-        self, model: ClassifierModule, wanted: Pass, needs: Collection[Part]
+        self, model: ClassifierModule, wanted: Pass, needs: Collection[Part], classes_of: str
     ) -> StoredRecords:
         if model.fingerprint() != wanted.model:
             raise RuntimeError(
@@ -231,7 +286,7 @@ class Recorder:
         there = self.stored(wanted)  # without a part: what it has stays
         held = {part for part in PARTS if there is not None and there.has(part)}
         try:
-            self._run(model, wanted, {*needs, *held})
+            self._run(model, wanted, {*needs, *held}, classes_of)
         except Exception as error:
             self._failed[wanted.key] = error
             raise
@@ -240,11 +295,30 @@ class Recorder:
             raise OSError(f"records {wanted.key} vanished from {self.layout.root} after the pass")
         return found
 
-    def _run(self, model: ClassifierModule, wanted: Pass, parts: set[Part]) -> None:
+    def _view(self, model: ClassifierModule, name: str, view: str) -> dict[str, Any]:
+        """What identifies a view; of an attack, with the model it is made against."""
+        attacked = attack(view)
+        if attacked is None:
+            return self.datamodule(name, model).view(view).describe()
+        source = source_of(model, view)
+        return {
+            **attacked.describe(),
+            "name": attacked.name if source is model else TRANSFER + attacked.name,
+            "source": {"model": self.fingerprint(source), "numerics": source.numerics()},
+        }
+
+    def _run(
+        self, model: ClassifierModule, wanted: Pass, parts: set[Part], classes_of: str
+    ) -> None:
+        view = wanted.view["name"]
+        if attack(view) is not None:
+            require_attackable(model, wanted)
         datamodule = self.datamodule(wanted.datamodule, model)
-        dataset = datamodule.behind(wanted.view["name"]).dataset(wanted.split)
-        ids = chosen_ids(len(dataset), self.options.limit_samples)
-        classes = datamodule.num_classes
+        dataset = datamodule.behind(unattacked(view)).dataset(wanted.split)
+        ids = chosen_ids(len(dataset), wanted.limit_samples)
+        source = source_of(model, view)
+        choice = self.choice(model, wanted.datamodule, classes_of)
+        classes = choice.classes
         if 2 * len(ids) * classes <= LOGITS_BYTES_KEPT:
             parts = {*parts, "logits"}
         job = Job(
@@ -253,10 +327,13 @@ class Recorder:
             manifest={"parts": wanted.parts, "datamodule": wanted.datamodule, "classes": classes},
             look=Look(
                 model=model,
-                view=datamodule.view(wanted.view["name"]),
-                label_space=datamodule.label_space,
+                view=datamodule.view(unattacked(view)),
+                label_space=choice.label_space,
                 classes=classes,
                 batch_size=self.options.batch_size,
+                labelled=choice.labelled,
+                attack=attack(view),
+                source=None if source is model else source,
             ),
             dataset=dataset,
             ids=ids,
@@ -264,7 +341,7 @@ class Recorder:
             parts=frozenset(parts),
             threads=self.options.threads,
             max_decode_errors=datamodule.max_decode_errors,
-            title=f"{wanted.datamodule} {wanted.split} {wanted.view['name']}",
+            title=f"{wanted.datamodule} {wanted.split} {view}",
         )
         self.passes += 1
         if self.options.ranks == 1:
@@ -288,6 +365,32 @@ class Recorder:
             columns,
             classes=stored.manifest["classes"],
             parts={part: partial(_array, stored, part) for part in PARTS if stored.has(part)},
+        )
+
+
+def unattacked(view: str) -> str:
+    """The view whose images an attack begins with; any other view itself."""
+    return view if attack(view) is None else CLEAN
+
+
+def source_of(model: ClassifierModule, view: str) -> ClassifierModule:
+    """The model that the images of an attack are made against."""
+    return model.baseline if is_transfer(view) and model.baseline is not None else model
+
+
+def require_attackable(model: ClassifierModule, wanted: Pass) -> None:
+    """Refuse an attack that has no meaning.
+
+    Raises:
+        NotApplicable: There are no labels, or the attacked model wants images of another size.
+    """
+    if not wanted.labelled:
+        raise NotApplicable("an attack needs labels that are classes of the model")
+    source = source_of(model, wanted.view["name"])
+    own, other = model.preprocessing.size, source.preprocessing.size
+    if own != other:
+        raise NotApplicable(
+            f"images made against a model of images of {other} cannot be shown to one of {own}"
         )
 
 

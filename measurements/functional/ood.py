@@ -14,6 +14,9 @@ from measurements.functional.intervals import DRAWS
 TRUE_POSITIVES = 0.95
 SLACK = 1e-12
 
+VALUES_AT_ONCE = 2**17
+"""Numbers of a block of resamples: 1 MB in float64, which stays in the cache."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
@@ -25,6 +28,9 @@ class Detection:
     aupr_out: float  # average precision with the foreign samples as the positives
 
 
+QUANTITIES = tuple(Detection.__dataclass_fields__)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
     """Samples of both sets by the rank of their score among all distinct scores, best first."""
@@ -32,17 +38,28 @@ class Ranking:
     own: Tensor  # [N] int64 in [0, K)
     foreign: Tensor  # [M] int64 in [0, K)
 
+    @property
+    def places(self) -> int:
+        """Number of distinct scores K."""
+        return int(torch.maximum(self.own.max(), self.foreign.max())) + 1
+
     def detection(self) -> Detection:
         """Detection by these ranks; nothing is sorted again."""
-        places = int(torch.maximum(self.own.max(), self.foreign.max())) + 1
-        return _detection(
-            torch.bincount(self.own, minlength=places).double(),
-            torch.bincount(self.foreign, minlength=places).double(),
-        )
+        counts = (_counts(ranks[None], self.places) for ranks in (self.own, self.foreign))
+        return Detection(**{name: value.item() for name, value in _quantities(*counts).items()})
 
-    def resampled(self, generator: torch.Generator) -> "Ranking":
-        """Both sets drawn anew with replacement, each from itself."""
-        return Ranking(own=_redrawn(self.own, generator), foreign=_redrawn(self.foreign, generator))
+    def draws(self, draws: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Detection of `draws` resamples of both sets, each from itself: name -> float64 [B]."""
+        at_once = max(1, VALUES_AT_ONCE // (len(self.own) + len(self.foreign)))
+        blocks = []
+        for start in range(0, draws, at_once):
+            block = min(at_once, draws - start)
+            counts = (
+                _counts(_redrawn(ranks, block, generator), self.places)
+                for ranks in (self.own, self.foreign)
+            )
+            blocks.append(_quantities(*counts))
+        return {name: torch.cat([block[name] for block in blocks]) for name in QUANTITIES}
 
 
 def ranking(own: Tensor, foreign: Tensor) -> Ranking:
@@ -108,33 +125,36 @@ def detection_draws(
     Reference:
         Efron, Bootstrap methods: another look at the jackknife (1979).
     """
-    ranks = ranking(own, foreign)
-    found = [ranks.resampled(generator).detection() for _ in range(draws)]
+    return ranking(own, foreign).draws(draws, generator=generator)
+
+
+def _redrawn(ranks: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Resamples of `ranks` [N] with replacement, [B, N]."""
+    return ranks[torch.randint(len(ranks), (draws, len(ranks)), generator=generator)]
+
+
+def _counts(ranks: Tensor, places: int) -> Tensor:
+    """How often each rank occurs in the rows of `ranks` [B, N], float64 [B, K]."""
+    ones = torch.ones((), dtype=torch.float64).expand_as(ranks)
+    return torch.zeros(len(ranks), places, dtype=torch.float64).scatter_add_(1, ranks, ones)
+
+
+def _quantities(own: Tensor, foreign: Tensor) -> dict[str, Tensor]:
+    """From the counts of both sets at each distinct score, best first, float64 [B, K] each."""
+    let_in, wrongly = own.cumsum(1), foreign.cumsum(1)
+    n, m = let_in[:, -1], wrongly[:, -1]
+    above = own * (m[:, None] - wrongly + foreign / 2)
+    threshold = (let_in < TRUE_POSITIVES * n[:, None] - SLACK).sum(dim=1, keepdim=True)
     return {
-        name: torch.tensor([getattr(one, name) for one in found], dtype=torch.float64)
-        for name in Detection.__dataclass_fields__
+        "auroc": above.sum(dim=1) / (n * m),
+        "fpr95": wrongly.gather(1, threshold).squeeze(1) / m,
+        "aupr_in": _average_precision(own, foreign),
+        "aupr_out": _average_precision(foreign.flip(1), own.flip(1)),
     }
 
 
-def _redrawn(values: Tensor, generator: torch.Generator) -> Tensor:
-    return values[torch.randint(len(values), (len(values),), generator=generator)]
-
-
-def _detection(own: Tensor, foreign: Tensor) -> Detection:
-    """From the counts of both sets at each distinct score, best first, float64 [K] each."""
-    let_in, wrongly = own.cumsum(0), foreign.cumsum(0)
-    above = own * (foreign.sum() - wrongly + foreign / 2)
-    threshold = int((let_in >= TRUE_POSITIVES * let_in[-1] - SLACK).nonzero()[0])
-    return Detection(
-        auroc=(above.sum() / (own.sum() * foreign.sum())).item(),
-        fpr95=(wrongly[threshold] / wrongly[-1]).item(),
-        aupr_in=_average_precision(own, foreign),
-        aupr_out=_average_precision(foreign.flip(0), own.flip(0)),
-    )
-
-
-def _average_precision(positives: Tensor, negatives: Tensor) -> float:
-    """Sum over distinct scores of the recall gained times the precision there."""
-    hits, misses = positives.cumsum(0), negatives.cumsum(0)
+def _average_precision(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Sum over distinct scores of the recall gained times the precision there, [B]."""
+    hits, misses = positives.cumsum(1), negatives.cumsum(1)
     precision = hits / (hits + misses).clamp(min=1.0)  # nothing answered yet: nothing gained
-    return (positives * precision).sum().item() / positives.sum().item()
+    return (positives * precision).sum(dim=1) / hits[:, -1]

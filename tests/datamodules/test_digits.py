@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from core.preprocessing import Preprocessing
-from datamodules.digits import Digits
+from datamodules.digits import DigitPairs, Digits, _partners
 
 
 def test_the_splits_have_the_published_sizes_and_every_class() -> None:
@@ -60,3 +60,17 @@ def test_digits_in_another_size_keep_their_range() -> None:
 
 def test_the_classes_are_the_ten_digits() -> None:
     assert Digits().classes == list("0123456789")
+
+
+def test_a_pair_is_two_different_digits_one_on_top_of_the_other() -> None:
+    digits, pairs = Digits().source("test"), DigitPairs().source("test")
+    names = [f"digits#{name}" for name in pairs.name(3).replace("digits#", "").split("+")]
+    first, second = (digits.names.index(name) for name in names)
+    assert digits.labels[first] != digits.labels[second]
+    assert np.array_equal(pairs.pixels[3], np.maximum(digits.pixels[first], digits.pixels[second]))
+    assert pairs.labels.tolist() == digits.labels.tolist()
+    assert DigitPairs().manifest("test") != Digits().manifest("test")
+
+
+def test_the_partner_is_the_next_one_of_another_class_in_a_circle() -> None:
+    assert _partners(np.array([1, 1, 2, 1])).tolist() == [2, 2, 3, 2]

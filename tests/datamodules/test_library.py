@@ -16,6 +16,7 @@ NAMES = [
     "cifar10_1",
     "cifar10c",
     "cifar10h",
+    "digit_pairs",
     "digits",
     "dummy",
     "fashion_mnist",
@@ -27,9 +28,11 @@ NAMES = [
     "imagenet_sketch",
     "imagenetv2",
     "mnist",
+    "noise",
     "objectnet",
+    "textures",
 ]
-EMBEDDED = {"digits", "dummy"}
+EMBEDDED = {"digit_pairs", "digits", "dummy", "noise", "textures"}
 
 
 @pytest.fixture

@@ -265,3 +265,34 @@ def test_images_are_no_more_than_the_limit(tmp_path: Path, model: TinyModel) -> 
     limited = recorder(tmp_path, limit_samples=5)
     ids = torch.cat([batch.ids for batch in limited.images(model, "dummy", samples=8)])
     assert ids.tolist() == chosen_ids(11, 5).tolist()
+
+
+def test_foreign_images_are_answered_among_the_classes_of_another_dataset(
+    tmp_path: Path, model: TinyModel
+) -> None:
+    library = {**LIBRARY, "far": {**LIBRARY["dummy"], "num_classes": 7, "data_seed": 1}}
+    asked = Recorder(RecordingOptions(root=tmp_path, batch_size=4), library)
+    with pytest.raises(ValueError, match="the dataset has 7 classes"):
+        asked.records(model, "far")
+    records = asked.records(model, "far", classes_of="dummy", needs=("features",))
+    assert records.classes == 4
+    assert records.label.tolist() == [-1] * 11
+    assert not records.correct.any()
+    images = torch.stack([asked.datamodule("far", model).dataset("test")[i][0] for i in range(11)])
+    with evaluating(model):
+        logits, features = model.logits_and_features(images)
+    torch.testing.assert_close(records.logsumexp, logits.logsumexp(dim=1))
+    torch.testing.assert_close(records.features, features)
+    assert asked.records(model, "far", classes_of="model").label.tolist() == [-1] * 11
+    assert asked.passes == 2  # the one that was refused, and one for both names of the classes
+
+
+def test_own_images_keep_their_labels_when_asked_for_by_name(
+    tmp_path: Path, model: TinyModel
+) -> None:
+    asked = recorder(tmp_path)
+    records = asked.records(model, "dummy", classes_of="dummy")
+    assert records.label.tolist() == [i % 4 for i in range(11)]
+    keys = {asked.describe(model, "dummy", "test", classes_of=name).key for name in ("", "dummy")}
+    assert keys == {asked.describe(model, "dummy", "test").key}
+    assert asked.describe(model, "dummy", "test", classes_of="model").key not in keys

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from core.errors import ConfigError, NotApplicable
-from measurements.benefits.ood import SCORES, OutOfDistribution, place
+from measurements.benefits.ood import SCORES, OutOfDistribution
+from measurements.foreign import place
 from measurements.functional.ood import detection
 from measurements.paired.ood import OutOfDistributionDelta
 
@@ -77,6 +78,29 @@ def test_without_foreign_sets_there_is_nothing_to_tell_apart(toy: Any) -> None:
     assert measurement.requests() == []
     with pytest.raises(NotApplicable, match="set near or far"):
         measurement.measure()
+
+
+def test_each_dataset_has_foreign_sets_of_its_own(toy: Any) -> None:
+    measurement = made(toy, near={"toy": ["kin"]}, far={"noise": ["toy"]}, datasets=["toy", "kin"])
+    named = {key.removeprefix("toy_test_ood_auroc_msp_") for key in measurement.measure()}
+    assert {name for name in named if "_" not in name} == {"kin", "near"}
+    assert [(each.datamodule, each.classes_of) for each in measurement.requests()] == [
+        ("toy", "toy"),
+        ("kin", "toy"),
+    ]
+
+
+def test_a_dataset_without_foreign_sets_is_not_applicable(toy: Any) -> None:
+    measurement = made(toy, near={"kin": ["toy"]}, far={})
+    assert measurement.requests() == []
+    with pytest.raises(NotApplicable, match="no foreign datasets are named for toy"):
+        measurement.measure()
+
+
+def test_a_mapping_names_known_datasets_on_both_sides(toy: Any) -> None:
+    with pytest.raises(ConfigError) as told:
+        made(toy, near={"toi": ["kon"]}, far=[])
+    assert len(told.value.faults) == 2
 
 
 def test_an_unknown_set_is_told_with_the_nearest_name(toy: Any) -> None:
