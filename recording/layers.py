@@ -1,13 +1,15 @@
 """What the layers inside a model put out, for measurements that look inside it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from core.errors import NotApplicable, unknown
+from recording.loop import Batch
 
 Keep = Callable[[str, Tensor], Tensor]
 """Name of a layer and its output -> what is kept of it."""
@@ -59,7 +61,6 @@ def watched(
         LookupError: The model has no layer of a name.
 
     Example:
-        >>> import torch
         >>> model = nn.Sequential(nn.Flatten(), nn.ReLU())
         >>> with watched(model, ["1"]) as outputs:
         ...     _ = model(torch.tensor([[[-1.0], [2.0]]]))
@@ -77,6 +78,18 @@ def watched(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Tensor]:
+    """The images of batches of any size, `size` at a time; the last ones may be fewer."""
+    waiting: list[Tensor] = []
+    for batch in batches:
+        waiting.extend(batch.images)
+        while len(waiting) >= size:
+            yield torch.stack(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield torch.stack(waiting)
 
 
 def _hooked(layer: nn.Module, name: str, keep: Keep, outputs: dict[str, Tensor]) -> RemovableHandle:

@@ -56,6 +56,11 @@ class StreamingCKA:
             raise ValueError("no batch was added: nothing to compare")
         return _ratio(torch.tensor(self._terms, dtype=torch.float64))
 
+    @property
+    def batches(self) -> int:
+        """Number of batches taken so far."""
+        return len(self._terms)
+
     def estimate(self, *, generator: torch.Generator) -> Jackknife:
         """The value with an interval, by leaving out a twentieth of the batches; 20 at least."""
         terms = torch.tensor(self._terms, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the measurements of features share: refusals, and the nearest neighbours."""
+"""What the measurements of features share: refusals, pooling, the nearest neighbours."""
 
 from dataclasses import dataclass
 
@@ -55,6 +55,25 @@ def require_labelled_features(features: Tensor, labels: Tensor, *, at_least: int
             f"got {list(features.shape)} and {list(labels.shape)}"
         )
     require_features(features, at_least=at_least)
+
+
+def pooled(outputs: Tensor, *, unit_dim: int) -> Tensor:
+    """Means over places or tokens: features of what a layer puts out.
+
+    Args:
+        outputs: Shape [N, K, H, W], [N, T, D], [N, D] or the like.
+        unit_dim: Dimension that is kept beside the first: 1 for maps, -1 for tokens.
+
+    Returns:
+        A new tensor [N, K], float32 or wider.
+
+    Example:
+        >>> pooled(torch.tensor([[[1.0, 2.0], [3.0, 6.0]]]), unit_dim=-1).tolist()
+        [[2.0, 4.0]]
+    """
+    wide = outputs.detach().to(torch.promote_types(outputs.dtype, torch.float32), copy=True)
+    by_unit = wide.movedim(unit_dim, 1)
+    return by_unit.flatten(start_dim=2).mean(dim=2) if by_unit.ndim > 2 else by_unit
 
 
 def nearest_neighbours(features: Tensor, *, k: int) -> Neighbours:

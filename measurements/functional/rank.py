@@ -30,7 +30,16 @@ def effective_rank(features: Tensor) -> float:
     Reference:
         Roy & Vetterli, The effective rank (2007); of the centred matrix.
     """
-    values = singular_values(features)
+    return effective_rank_of(singular_values(features))
+
+
+def effective_rank_of(values: Tensor) -> float:
+    """Effective rank from singular values, as `singular_values` gives them.
+
+    Example:
+        >>> round(effective_rank_of(torch.tensor([3.0, 3.0, 3.0])), 6)
+        3.0
+    """
     shares = values / values.sum()
     return torch.special.entr(shares).sum().exp().item()
 
@@ -58,7 +67,16 @@ def participation_ratio(features: Tensor) -> float:
         Gao et al., A theory of multineuronal dimensionality, dynamics and measurement (2017);
         s^2 are the eigenvalues of the covariance, up to a factor.
     """
-    values = singular_values(features)
+    return participation_ratio_of(singular_values(features))
+
+
+def participation_ratio_of(values: Tensor) -> float:
+    """Participation ratio from singular values, as `singular_values` gives them.
+
+    Example:
+        >>> round(participation_ratio_of(torch.tensor([2.0, 1.0])), 6)  # 25 / 17
+        1.470588
+    """
     squares = (values / values[0]).square()
     return (squares.sum().square() / squares.square().sum()).item()
 
