@@ -42,6 +42,18 @@ def require_key(key: str) -> None:
         raise ValueError(f"result keys are <datamodule>_<split>_<name> in lower case, got {key!r}")
 
 
+def measured_in(key: str, view: str = CLEAN) -> tuple[str, str]:
+    """Datamodule and measured name of a result key, the inverse of `metric_key`.
+
+    Example:
+        >>> measured_in("cifar10_test_accuracy_gaussian_noise_3", view="gaussian_noise_3")
+        ('cifar10', 'accuracy')
+    """
+    require_key(key)
+    datamodule, _, measured = re.split(f"_({'|'.join(SPLITS)})_", key, maxsplit=1)
+    return datamodule, measured if view == CLEAN else measured.removesuffix(f"_{view}")
+
+
 def slug(text: str) -> str:
     """Lower-case file-name part of any text: letters, digits, dots and underscores.
 

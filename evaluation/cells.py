@@ -23,7 +23,8 @@ def cell_key(measurement: Measurement, entry: Mapping[str, Any]) -> str:
     What is timed belongs to the machine as well.
     """
     machine = machine_identity() if "timing" in measurement.needs else {}
-    return digest({**definition_of(measurement, entry), "machine": machine})
+    known = {"kind": measurement.kind, "machine": machine}
+    return digest({**definition_of(measurement, entry), **known})
 
 
 def obstacle(measurement: Measurement) -> str:
@@ -62,6 +63,7 @@ def measured_cell(name: str, key: str, measurement: Measurement, taken: Mapping[
         key=key,
         status="failed" if error else "not_applicable" if reason else "done",
         values=values,
+        kind=measurement.kind,
         version=measurement.version,
         seconds=round(time.perf_counter() - started, 3),
         reason=reason,

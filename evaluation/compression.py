@@ -38,6 +38,9 @@ ORIGIN = frozenset({"checkpoint", "checkpoint_url", "pretrained"})
 PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
 """Arguments of a datamodule that never change an image."""
 
+STRENGTHS = ("sparsity", "final_sparsity", "flops_ratio", "energy", "rank_ratio", "bits")
+"""Parameters that say how much a step does; the first that is set is shown with its name."""
+
 EXAMPLES = 2
 """Images a compressor traces and checks a model with."""
 
@@ -51,6 +54,11 @@ def recipe_of(config: DictConfig) -> dict[str, Any]:
 def recipe_name(config: DictConfig) -> str:
     """Short name of a recipe, `l1_filter+short`; `none` for no recipe."""
     return "+".join(step["name"] for step in recipe_of(config).values()) or "none"
+
+
+def recipe_label(config: DictConfig) -> str:
+    """Name of a recipe with how much it does, `level_0.5+short`; `none` for no recipe."""
+    return "+".join(_label(step) for step in recipe_of(config).values()) or "none"
 
 
 def find_or_compress(
@@ -84,6 +92,12 @@ def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
     except DataError as error:
         move_aside(folder, f"cannot be used ({error}) and is made again", inode=inode)
         return None
+
+
+def _label(step: Mapping[str, Any]) -> str:
+    amounts = (step.get(name) for name in STRENGTHS)
+    amount = next((value for value in amounts if isinstance(value, int | float)), None)
+    return step["name"] if amount is None else f"{step['name']}_{amount:g}"
 
 
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:

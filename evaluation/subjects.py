@@ -10,7 +10,13 @@ from core.configuration import plain
 from core.digest import digest
 from core.errors import ConfigError
 from core.names import run_id
-from evaluation.compression import STEPS, find_or_compress, recipe_name, recipe_of
+from evaluation.compression import (
+    STEPS,
+    find_or_compress,
+    recipe_label,
+    recipe_name,
+    recipe_of,
+)
 from evaluation.library import build_model
 from evaluation.provenance import provenance
 from evaluation.validate import require_fitting
@@ -87,7 +93,7 @@ def _subject(
     made: bool = True,
 ) -> Subject:
     recipe = recipe_of(config) if baseline is not None else {}
-    label = recipe_name(config) if baseline is not None else "none"
+    label = recipe_label(config) if baseline is not None else "none"
     passes = {name: recorder.describe(model, name, "test").key for name in sorted(config.datasets)}
     identity = {
         "model": model.fingerprint() if made else "not made yet",
@@ -98,7 +104,7 @@ def _subject(
         "limit_samples": config.limit_samples,
         "seed": config.seed,
     }
-    operation = {"name": label, "parameters": recipe}
+    operation = {"name": recipe_name(config), "parameters": recipe}
     run = Run(
         run_id=run_id(model.model_name, label, digest(identity)),
         model=model.model_name,
@@ -106,6 +112,7 @@ def _subject(
         baseline=None if baseline is None else baseline.run.run_id,
         fingerprint=identity["model"],
         seed=config.seed,
+        passes=passes,
         config=_scientific(config, is_baseline=baseline is None),
         lineage={}
         if baseline is None

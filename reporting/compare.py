@@ -25,6 +25,7 @@ class Row:
     """
 
     name: str
+    kind: str = ""  # of the measurement: property, benefit or paired
     baseline: Estimate | str = ""
     compressed: Estimate | str = ""
     difference: Estimate | None = None  # compressed minus baseline, on the same samples
@@ -157,13 +158,15 @@ class _Pairing:
         """Rows of one measurement: a number each, or one that says why there is none."""
         now, before = self._now.get(measurement), self._before.get(measurement)
         names = [*(now.values if now else ()), *(before.values if before else ())]
+        kind = next((cell.kind for cell in (now, before) if cell), "")
         if not names:
-            yield Row(name=measurement, baseline=_state(before), compressed=_state(now))
+            yield Row(name=measurement, kind=kind, baseline=_state(before), compressed=_state(now))
         for name in dict.fromkeys(names):
             if name not in self._shown_elsewhere:
                 same_session = self._same_session.get(name)
                 yield Row(
                     name=name,
+                    kind=kind,
                     baseline=_side(before, name) if same_session is None else same_session,
                     compressed=_side(now, name),
                     difference=self._differences.get(name),

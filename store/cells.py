@@ -23,6 +23,7 @@ class Cell:
         key: Digest of the measurement's definition and of everything it read.
         status: `not_applicable` is no failure: the question has no meaning for this model.
         values: Result key -> value; empty unless done.
+        kind: `property`, `benefit` or `paired`; empty in what an earlier version wrote.
         version: Of the measurement's definition.
         seconds: Wall-clock time of the measurement.
         reason: One sentence for the table, where the status is not `done`.
@@ -33,6 +34,7 @@ class Cell:
     key: str
     status: Status
     values: Mapping[str, float] = field(default_factory=dict)
+    kind: str = ""
     version: int = 1
     seconds: float = 0.0
     reason: str = ""
@@ -64,6 +66,7 @@ def write_cell(layout: Layout, run_id: str, cell: Cell) -> None:
         "measurement": cell.measurement,
         "key": cell.key,
         "status": cell.status,
+        "kind": cell.kind,
         "version": cell.version,
         "seconds": cell.seconds,
         "reason": cell.reason,

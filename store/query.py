@@ -33,6 +33,7 @@ CELLS = pa.schema(
         ("measurement", pa.string()),
         ("key", pa.string()),
         ("status", pa.string()),
+        ("kind", pa.string()),
         ("version", pa.int64()),
         ("seconds", pa.float64()),
         ("reason", pa.string()),
@@ -60,8 +61,8 @@ CREATE TABLE cells AS SELECT * EXCLUDE (cell) FROM files_cells;
 CREATE TABLE results AS
 SELECT
     c.run_id, r.model, r.compressor, r.baseline, coalesce(v.name, c.measurement) AS name,
-    v.value, v.low, v.high, v.n, v.unit, v.better, c.version, c.status, c.measurement, v.view,
-    c.reason
+    v.value, v.low, v.high, v.n, v.unit, v.better, c.version, c.status, c.measurement, c.kind,
+    v.view, c.reason
 FROM files_cells AS c
 LEFT JOIN files_values AS v USING (cell)
 LEFT JOIN files_runs AS r USING (run_id)
@@ -90,7 +91,7 @@ class _Found:
         self._owners.extend([len(self._cells)] * len(values))
         self._names.extend(values)
         self._values.extend(values.values())
-        self._cells.append({**stored, "run_id": run_id})
+        self._cells.append({"kind": "", **stored, "run_id": run_id})
 
     def tables(self) -> dict[str, pa.Table]:
         """The three kinds of rows, numbered in the order they were read."""

@@ -24,6 +24,7 @@ class Run:
         baseline: Run id of the baseline, None where the model has none.
         fingerprint: Content address of the model.
         seed: Seed of everything random.
+        passes: Dataset -> key of the records of its test split as it is.
         config: The resolved configuration. JSON.
         lineage: `base_id` and `operation {name, parameters}`. JSON.
         provenance: Versions, git hash, device, threads, CPU flags. JSON.
@@ -37,6 +38,7 @@ class Run:
     baseline: str | None
     fingerprint: str
     seed: int
+    passes: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

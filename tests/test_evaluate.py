@@ -219,14 +219,14 @@ def test_a_sweep_runs_every_job_and_tells_the_worst_exit_code(tmp_path: Path) ->
         f"results_dir={tmp_path}",
     )
     assert answer.returncode == 0, answer.stderr
-    assert sorted(run.compressor for run in list_runs(Layout(tmp_path))) == ["level", "none"]
+    assert sorted(run.compressor for run in list_runs(Layout(tmp_path))) == ["level_0.5", "none"]
     report = subprocess.run(
         [sys.executable, str(ROOT / "report.py"), f"results_dir={tmp_path}", "format=json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert {row["compressor"] for row in json.loads(report.stdout)} == {"level", "none"}
+    assert {row["compressor"] for row in json.loads(report.stdout)} == {"level_0.5", "none"}
 
 
 def test_the_published_resnet20_gives_the_published_numbers(
@@ -258,7 +258,7 @@ def test_half_of_its_weights_removed_it_flips_as_computed_by_hand(
     found = {
         name.split(" ")[1]: value
         for name, value in deterministic(tmp_path).items()
-        if "-level-" in name
+        if "-level_0.5-" in name
     }
     assert found["cifar10_test_accuracy"] == pytest.approx(0.9018, abs=1e-4)
     assert found["cifar10_test_churn"] == pytest.approx(0.0559, abs=1e-4)

@@ -1,6 +1,6 @@
 """Does a property of a model go with a benefit? Correlations over lineages of models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,6 +11,12 @@ from measurements.functional.intervals import Interval
 from measurements.functional.multiplicity import holm
 
 FEWEST_LINEAGES = 10
+
+DRAWS = 2000
+"""Permutations and resamples, unless the number of pairs asks for more permutations."""
+
+DRAWS_A_PAIR = 40
+"""So the smallest p-value is still below 0.05 after the adjustment for all pairs."""
 
 COUPLED = (
     frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy", "nll",
@@ -42,7 +48,7 @@ def associate(
     lineages: Sequence[str],
     *,
     generator: np.random.Generator,
-    draws: int = 2000,
+    draws: int = DRAWS,
 ) -> Association:
     """Correlate a property with a benefit, one point a lineage.
 
@@ -54,7 +60,7 @@ def associate(
         benefit: The benefit, one value a model.
         lineages: What each model was made from; equal names belong together.
         generator: Draws permutations and resamples.
-        draws: Number of each.
+        draws: Number of permutations, and of resamples up to 2000.
 
     Raises:
         NotApplicable: There are fewer than 10 lineages, or one side does not vary.
@@ -85,7 +91,7 @@ def associate(
     p_value = _permutation_p(_ranks(x), _ranks(y), generator, draws)
     return Association(
         spearman=spearman,
-        spearman_interval=_bootstrap_interval(x, y, generator, draws),
+        spearman_interval=_bootstrap_interval(x, y, generator, min(draws, DRAWS)),
         pearson=_pearson(x, y),
         p_value=p_value,
         lineages=len(names),
@@ -95,23 +101,26 @@ def associate(
 
 
 def associate_all(
-    properties: Mapping[str, Sequence[float]],
-    benefits: Mapping[str, Sequence[float]],
+    properties: Mapping[str, Sequence[float | None]],
+    benefits: Mapping[str, Sequence[float | None]],
     lineages: Sequence[str],
     *,
     generator: np.random.Generator,
-    draws: int = 2000,
+    draws: int | None = None,
+    left_out: Callable[[str, str], bool] | None = None,
 ) -> dict[tuple[str, str], Association]:
     """Every property against every benefit, with p-values adjusted for how many there are.
 
-    Pairs that are coupled by arithmetic and pairs of which one side does not vary are left out.
+    Pairs that are coupled by arithmetic, pairs of which one side does not vary, and pairs that
+    fewer than 10 lineages have both sides of, are left out.
 
     Args:
-        properties: Name -> one value a model.
-        benefits: Name -> one value a model.
+        properties: Name -> one value a model, None where it was not measured.
+        benefits: Name -> one value a model, None where it was not measured.
         lineages: What each model was made from.
         generator: Draws permutations and resamples.
-        draws: Number of each.
+        draws: Number of each; None: as many as the number of pairs asks for.
+        left_out: Whether a property and a benefit are coupled; by default `coupled` says.
 
     Raises:
         NotApplicable: There are fewer than 10 lineages.
@@ -126,14 +135,18 @@ def associate_all(
         [('sharpness', 'accuracy')]
     """
     _require_lineages(len(set(lineages)))
+    refused = left_out or coupled
+    pairs = [pair for pair in product(properties, benefits) if not refused(*pair)]
+    draws = draws or max(DRAWS, DRAWS_A_PAIR * len(pairs))
     found = {}
-    for (name, x), (other, y) in product(properties.items(), benefits.items()):
-        if coupled(name, other):
-            continue
+    for name, other in pairs:
+        both = zip(properties[name], benefits[other], lineages, strict=True)
+        rows = [row for row in both if row[0] is not None and row[1] is not None]
         try:
-            found[name, other] = associate(x, y, lineages, generator=generator, draws=draws)
+            x, y, owners = zip(*rows, strict=True) if rows else ((), (), ())
+            found[name, other] = associate(x, y, owners, generator=generator, draws=draws)
         except NotApplicable:
-            continue  # a side that is constant has no correlation; what is left out is documented
+            continue  # what is left out is documented
     adjusted = holm([one.p_value for one in found.values()])
     return {
         pair: Association(**{**vars(one), "adjusted": p})
@@ -190,20 +203,33 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
 def _permutation_p(
     x: np.ndarray, y: np.ndarray, generator: np.random.Generator, draws: int
 ) -> float:
-    observed = abs(_pearson(x, y))
-    as_far = sum(
-        abs(_pearson(x, generator.permutation(y))) >= observed - 1e-12 for _ in range(draws)
-    )
-    return (1 + as_far) / (1 + draws)
+    shuffled = generator.permuted(np.tile(y, (draws, 1)), axis=1)
+    x, y = x - x.mean(), y - y.mean()
+    observed = abs(x @ y)  # the spread of both is the same in every permutation
+    as_far = np.abs(shuffled @ x) >= observed * (1 - 1e-12)
+    return (1 + int(as_far.sum())) / (1 + draws)
 
 
 def _bootstrap_interval(
     x: np.ndarray, y: np.ndarray, generator: np.random.Generator, draws: int
 ) -> Interval:
-    found = []
-    for _ in range(draws):
-        picks = generator.integers(len(x), size=len(x))
-        if np.ptp(x[picks]) > 0 and np.ptp(y[picks]) > 0:  # else there is no correlation
-            found.append(_pearson(_ranks(x[picks]), _ranks(y[picks])))
+    even = np.full(len(x), 1 / len(x))
+    weights = generator.multinomial(len(x), even, size=draws).astype(np.float64)
+    x, y = (_centred_ranks(weights, values) for values in (x, y))
+    norms = np.sqrt((weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1))
+    varied = norms > 1e-9  # else there is no correlation
+    found = (weights * x * y).sum(axis=1)[varied] / norms[varied]
     low, high = np.quantile(found, [0.025, 0.975]).tolist()
     return Interval(low, high)
+
+
+def _centred_ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rank of each value within each resample, minus the mean rank of the resample.
+
+    Args:
+        weights: How often each value was drawn, [draws, n].
+        values: [n].
+    """
+    lower = weights @ (values[:, None] < values[None, :])
+    equal = weights @ (values[:, None] == values[None, :])
+    return lower + equal / 2 - len(values) / 2

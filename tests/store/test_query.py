@@ -33,9 +33,10 @@ def layout(tmp_path: Path) -> Layout:
         )
     accuracy = Estimate(0.9, n=360, low=0.86, high=0.93, unit="fraction", better="higher")
     values = {"digits_test_top5": Estimate(1.0), "digits_test_accuracy": accuracy}
-    write_cell(
-        layout, BASE, Cell(measurement="accuracy", key="k", status="done", values=values, version=3)
+    accurate = Cell(
+        measurement="accuracy", key="k", status="done", values=values, kind="benefit", version=3
     )
+    write_cell(layout, BASE, accurate)
     write_cell(
         layout,
         PRUNED,
@@ -67,6 +68,7 @@ def test_a_value_is_a_row_with_its_run_and_every_field(layout: Layout) -> None:
         "version": 3,
         "status": "done",
         "measurement": "accuracy",
+        "kind": "benefit",
         "view": "clean",
         "reason": "",
     }
