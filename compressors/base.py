@@ -2,19 +2,20 @@
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
+from compressors.resources import Need, Resources
 from compressors.selection import Catalogue, Selection, check_form, entries_of, select
 from compressors.selfcheck import state_digest, verify
 from compressors.tracing import find_heads
 from core.errors import ConfigError, IncompatibleModel
 from models.base_model import ClassifierModule
-from models.edits import Edits, remove
+from models.edits import Edits, perform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,13 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Compressed:
-    """A compressed model, the edits that made it, and the report about it."""
+    """A compressed model, the edits that made it, and the report about it.
+
+    Args:
+        model: What came out.
+        edits: The only step; empty where there were several, or none: see `models.edits.history`.
+        report: About it.
+    """
 
     model: nn.Module
     edits: Edits
@@ -45,10 +52,25 @@ class Compressed:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Edits of a model that was not touched yet, with sentences about them."""
+    """What is to come out of a model that was not touched yet, with sentences about it.
 
-    edits: Edits
+    Args:
+        edits: What is done to the model as it is.
+        model: What came out already, where edits do not tell it all: it was trained, edited in
+            several steps (`models.edits.history` knows them), or is run by another runtime.
+        notes: What a reader would not expect.
+        achieved: Further numbers for the report, such as how many candidates were scored.
+    """
+
+    edits: Edits = field(default_factory=Edits)
+    model: nn.Module | None = None
     notes: list[str] = field(default_factory=list)
+    achieved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the model would come out as it went in."""
+        return self.model is None and self.edits.is_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +83,7 @@ class Task:
         selection: Layers by their short names.
         prefix: What makes a short name a full one: `backbone.` in a classifier of ours.
         heads: Short names of the layers that make the logits.
+        resources: Data, score and training; there where the compressor `needs` any of them.
     """
 
     model: nn.Module
@@ -68,6 +91,13 @@ class Task:
     selection: Selection
     prefix: str
     heads: tuple[str, ...]
+    resources: Resources | None = None
+
+    @property
+    def given(self) -> Resources:
+        """The resources of a compressor that needs some."""
+        assert self.resources is not None, "declare `needs`"
+        return self.resources
 
     def layer(self, name: str) -> nn.Module:
         """Module by its short name."""
@@ -93,6 +123,7 @@ class Compressor(ABC):
 
     treatable: ClassVar[tuple[str, ...]]
     default_types: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __init__(
         self,
@@ -118,44 +149,57 @@ class Compressor(ABC):
         """The compressor's own options, for the report."""
         return {}
 
-    def compress(self, model: nn.Module, example_inputs: Tensor) -> Compressed:
+    def compress(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
+    ) -> Compressed:
         """Compress a copy of `model` and check the result.
 
         Args:
             model: A classifier; stays bit-identical.
             example_inputs: One batch it accepts, shape [N, K, H, W].
+            resources: Data, score and training, for a compressor that `needs` them.
 
         Raises:
             ConfigError: The recipe does not fit the model; all faults at once.
             IncompatibleModel: Nothing of the model can be treated this way; the text says why.
         """
         untouched = state_digest(model)
-        decision = self.plan(model, example_inputs)
-        after = copy.deepcopy(model)
-        remove(after, decision.edits)
+        decision = self.plan(model, example_inputs, resources)
+        after = decision.model
+        if after is None:
+            after = copy.deepcopy(model)
+            perform(after, decision.edits)
         if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
             after.baseline = model.baseline or model
         inputs = example_inputs.to(_device(model))
-        checked = verify(model, after, decision.edits, inputs, untouched=untouched)
+        edits = decision.edits if decision.model is None else None
+        checked = verify(model, after, edits, inputs, untouched=untouched)
         requested = {
             "compressor": self.name,
             "entries": _plain(list(self.entries.values())),
             **self.options(),
         }
-        notes = [*decision.notes, *checked.notes]
-        report = Report(requested=requested, achieved=checked.achieved, notes=notes)
+        report = Report(
+            requested=requested,
+            achieved={**checked.achieved, **decision.achieved},
+            notes=[*decision.notes, *checked.notes],
+        )
         return Compressed(model=after, edits=decision.edits, report=report)
 
-    def plan(self, model: nn.Module, example_inputs: Tensor) -> Decision:
+    def plan(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
+    ) -> Decision:
         """What `compress` would do, without doing it; arguments and errors are the same."""
-        _refuse_parametrized(model)
-        task = self._task(model, example_inputs.to(_device(model)))
+        if self.needs and resources is None:
+            raise ConfigError([f"{self.name} needs {' and '.join(sorted(self.needs))}: give data"])
+        _refuse_untreatable(model)
+        task = self._task(model, example_inputs.to(_device(model)), resources)
         decision = self.decide(task)
-        if decision.edits.is_empty:
+        if decision.changes_nothing:
             raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
-        return Decision(edits=decision.edits, notes=[*_head_notes(task), *decision.notes])
+        return replace(decision, notes=[*_head_notes(task), *decision.notes])
 
-    def _task(self, model: nn.Module, inputs: Tensor) -> Task:
+    def _task(self, model: nn.Module, inputs: Tensor, resources: Resources | None) -> Task:
         work = copy.deepcopy(model).eval()
         prefix = "backbone." if isinstance(model, ClassifierModule) else ""
         heads = tuple(name.removeprefix(prefix) for name in find_heads(work, inputs))
@@ -172,7 +216,12 @@ class Compressor(ABC):
             why = "the only layers it would treat make the logits" if selection.spared_heads else ""
             raise ConfigError([f"{self.name}: no layer is left to treat" + (why and f": {why}")])
         return Task(
-            model=work, example_inputs=inputs, selection=selection, prefix=prefix, heads=heads
+            model=work,
+            example_inputs=inputs,
+            selection=selection,
+            prefix=prefix,
+            heads=heads,
+            resources=resources,
         )
 
 
@@ -181,7 +230,13 @@ def _head_notes(task: Task) -> list[str]:
     return [f"the classifier head {names} stays as it is; name it to treat it"] if names else []
 
 
-def _refuse_parametrized(model: nn.Module) -> None:
+def _refuse_untreatable(model: nn.Module) -> None:
+    runtime = getattr(model, "runtime", "torch")
+    if runtime != "torch":
+        raise IncompatibleModel(
+            f"a model run by {runtime} has no layers that could be treated; compress the model it "
+            "was made of, and deploy it in the slot `then`"
+        )
     if prune.is_pruned(model) or any(map(parametrize.is_parametrized, model.modules())):
         raise IncompatibleModel(
             "a weight of this model is computed from others by a mask or a parametrization; make "

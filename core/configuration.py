@@ -25,6 +25,7 @@ KEYS_OF_AN_EVALUATION = (
     "compressor",
     "then",
     "finetune",
+    "tuning",
     "trainer",
     "wandb",
     "mode",
@@ -81,7 +82,7 @@ def check_types(config: Mapping[str, Any], *, required: Iterable[str] = ()) -> l
     wrong = {key: rule.fault(key, values[key]) for key, rule in RULES.items() if key in values}
     types = [fault for fault in wrong.values() if fault]
     sound = {key: value for key, value in values.items() if not wrong.get(key)}
-    return missing + types + _wandb_faults(sound) + _name_faults(sound)
+    return missing + types + _wandb_faults(sound) + _tuning_faults(sound) + _name_faults(sound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,7 @@ RULES = {
     "compressor": _DICT_OR_NULL,
     "then": _DICT_OR_NULL,
     "finetune": _DICT_OR_NULL,
+    "tuning": _DICT,
     "trainer": _DICT,
     "wandb": _DICT,
     "mode": _TEXT,
@@ -168,6 +170,24 @@ def _wandb_faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"wandb.mode is one of {', '.join(WANDB_MODES)}, got {wandb['mode']!r}")
     if "tags" in wandb:
         faults.append(_NAMES.fault("wandb.tags", wandb["tags"]))
+    return [fault for fault in faults if fault]
+
+
+def _tuning_faults(values: Mapping[str, Any]) -> list[str]:
+    tuning = values.get("tuning")
+    if tuning is None:
+        return []
+    rules = {
+        "samples": _COUNT_OR_NULL,
+        "score_share": Rule(
+            expects="a share above 0 and below 1",
+            holds=lambda value: isinstance(value, float) and 0 < value < 1,
+        ),
+    }
+    faults = [rule.fault(f"tuning.{key}", tuning.get(key)) for key, rule in rules.items()]
+    faults += _library_faults(
+        "dataset", "tuning.dataset", [str(tuning.get("dataset"))], values.get("dataset_library")
+    )
     return [fault for fault in faults if fault]
 
 

@@ -17,6 +17,7 @@ from core.digest import digest, file_digest
 from core.errors import DataError
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
+from evaluation.resources import resources_for
 from models.artifacts import is_finished, load_artifact, save_artifact
 from models.base_model import ClassifierModule
 from models.edits import Edits, enforce
@@ -73,7 +74,7 @@ def find_or_compress(
     if model is None:
         if dry:
             return None
-        folder = _compress(baseline, config, recorder.layout)
+        folder = _compress(baseline, config, recorder)
         write_sealed(pointer, {"artifact": folder.name})
         model = load_artifact(folder)
     model.model_name = config.model_name
@@ -112,13 +113,21 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "code": {slot: _source(step) for slot, step in recipe.items()},
         "versions": {name: version(name) for name in ("torch", "torch-pruning")},
     }
-    if "finetune" in recipe:
-        name = config.datasets[0]
-        identity["tuned_on"] = recorder.manifest(name, "train", baseline)
+    if "finetune" in recipe or any(map(_needs, recipe.values())):
+        name = config.tuning.dataset
+        splits = [s for s in ("train", "val") if s in recorder.datamodule(name, baseline).splits]
+        identity["tuned_on"] = [recorder.manifest(name, split, baseline) for split in splits]
+        identity["tuning"] = _without(plain(config.tuning), frozenset({"dataset"}))
         identity["loader"] = _without(plain(config.dataset_library)[name], PLACES)
         identity["trainer"] = plain(config.trainer)
         identity["threads"] = torch.get_num_threads()
+        identity["batch_size"] = config.batch_size
     return recorder.layout.recipe_file(digest(identity))
+
+
+def _needs(step: Mapping[str, Any]) -> bool:
+    """Whether a step is decided by data."""
+    return "_target_" in step and bool(resolve(step["_target_"], expects=Compressor).needs)
 
 
 def _without(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def _source(step: Mapping[str, Any]) -> str:
     return digest(sorted(file_digest(path) for path in files))
 
 
-def _compress(baseline: ClassifierModule, config: DictConfig, layout: Layout) -> Path:
+def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
     """Carry out the steps of the recipe and store the result."""
     model, achieved = copy.deepcopy(baseline), {}
     for slot, step in recipe_of(config).items():
@@ -143,14 +152,15 @@ def _compress(baseline: ClassifierModule, config: DictConfig, layout: Layout) ->
             _finetune(model, baseline, step, config)
             continue
         compressor = build(step, expects=Compressor)
-        result = compressor.compress(model, example_images(model, EXAMPLES))
+        resources = resources_for(model, config, recorder) if compressor.needs else None
+        result = compressor.compress(model, example_images(model, EXAMPLES), resources)
         assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
         model, achieved[slot] = result.model, result.report.achieved
         for note in result.report.notes:
             log.warning("%s: %s", step["name"], note)
     operation = {"name": recipe_name(config), "parameters": recipe_of(config)}
     return save_artifact(
-        layout.artifacts,
+        recorder.layout.artifacts,
         model,
         example_inputs=example_images(model, EXAMPLES),
         recipe=recipe_of(config),
@@ -162,8 +172,8 @@ def _compress(baseline: ClassifierModule, config: DictConfig, layout: Layout) ->
 def _finetune(
     model: ClassifierModule, baseline: ClassifierModule, step: dict[str, Any], config: DictConfig
 ) -> None:
-    """Train the compressed model on the train split of the first dataset; masks stay."""
-    entry = plain(config.dataset_library)[config.datasets[0]]
+    """Train the compressed model on the train split of the tuning data; masks stay."""
+    entry = plain(config.dataset_library)[config.tuning.dataset]
     finetune(
         model,
         build(entry, expects=ImageDataModule),

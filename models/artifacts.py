@@ -26,11 +26,11 @@ from core.files import private_name, remove_leftovers, write_atomically, write_j
 from core.preprocessing import Preprocessing
 from core.targets import resolve
 from models.base_model import ClassifierModule
-from models.edits import Edits, history, remove
+from models.edits import Edits, history, perform
 from models.exported import ExportedClassifier, export_bytes, load_program
 from models.reconstruction import arguments_of, class_digest, constructor_of
 
-FORMAT = 1
+FORMAT = 2
 LAST_FILE = "recipe.json"
 PROBE_TOLERANCE = 1e-3
 """Relative to the largest logit: another machine rounds differently, another class is far off."""
@@ -95,7 +95,9 @@ def save_artifact(
         "edits.json": {"steps": [edits.to_json() for edits in history(twin)]},
     }
     story = {"recipe": dict(recipe or {}), "lineage": dict(lineage or {})}
-    identity = digest({**contents, **story, "weights": _bytes_digest(weights)})
+    files = _files(twin)
+    kept = {name: file_digest(path) for name, path in files.items()}
+    identity = digest({**contents, **story, "weights": _bytes_digest(weights), "files": kept})
     folder = root / identity
     if is_finished(folder):
         return folder
@@ -106,10 +108,12 @@ def save_artifact(
         for name, value in contents.items():
             write_json(partial / name, value)
         write_atomically(partial / "weights.safetensors", weights)
+        for name, path in files.items():
+            shutil.copyfile(path, partial / name)
         obstacle = _write_program(partial / "model.pt2", twin, example_inputs)
         if obstacle and contents["architecture.json"]["constructor"] is None:
             raise IncompatibleModel(obstacle)
-        if obstacle:
+        if obstacle and not files:
             warnings.warn(f"{folder} has no model.pt2: {obstacle}", stacklevel=2)
         last = {
             **story,
@@ -129,12 +133,16 @@ def describe(model: nn.Module, example_inputs: Tensor) -> dict[str, Any]:
     """The architecture as JSON: how to construct it, and what to expect of it."""
     ours = isinstance(model, ClassifierModule)
     constructor, reason = constructor_of(model)
+    files = {name: _file_name(path) for name, path in getattr(model, "files", {}).items()}
+    if constructor is not None:
+        constructor |= files
     return {
         "format": FORMAT,
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
         "class_digest": class_digest(type(model)),
         "constructor": constructor,
         "constructor_missing": reason,
+        "files": files,
         "input_shape": list(example_inputs.shape[1:]),
         "num_classes": _probe(model, example_inputs.shape[1:]).shape[1],
         "preprocessing": cast(ClassifierModule, model).preprocessing.as_dict() if ours else None,
@@ -223,9 +231,11 @@ def _rebuild(artifact: Artifact) -> tuple[ClassifierModule | None, str]:
         return None, artifact.architecture["constructor_missing"]
     try:
         kind = resolve(node["_target_"], expects=ClassifierModule)
-        model = kind(**arguments_of(kind, node))
+        files = artifact.architecture["files"]
+        paths = {argument: str(artifact.folder / name) for argument, name in files.items()}
+        model = kind(**{**arguments_of(kind, node), **paths})
         for edits in artifact.steps:
-            remove(model, edits)
+            perform(model, edits)
         model.preprocessing = _preprocessing(artifact)
         model.load_state_dict(load_file(artifact.folder / "weights.safetensors"))
     except (ConfigError, ImportError, TypeError, ValueError, LookupError, RuntimeError) as error:
@@ -253,8 +263,20 @@ def _agree(logits: Tensor, expected: Tensor) -> bool:
     return bool(off <= PROBE_TOLERANCE * expected.abs().max().clamp(min=1))
 
 
+def _files(model: nn.Module) -> dict[str, Path]:
+    """Name in the artifact -> file that the model is run from."""
+    return {_file_name(path): path for path in getattr(model, "files", {}).values()}
+
+
+def _file_name(path: Path) -> str:
+    return f"model{path.suffix}"
+
+
 def _write_program(path: Path, model: nn.Module, example_inputs: Tensor) -> str:
     """Export, and keep the file only if it computes what the model computes; else say why not."""
+    runtime = getattr(model, "runtime", "torch")
+    if runtime != "torch":
+        return f"a model run by {runtime} is no program of torch"
     try:
         write_atomically(path, export_bytes(model, example_inputs))
     except IncompatibleModel as error:

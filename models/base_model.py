@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -221,6 +222,19 @@ class ClassifierModule(Constructed, Trainable):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Constructor argument -> file without which this model cannot be built again."""
+        return {}
+
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """What torch cannot count in a model of another runtime; None where it can.
+
+        `params`, `nonzero_params` and `macs` of the network it was made of.
+        """
+        return None
 
     def fingerprint(self) -> str:
         """Digest of what this model computes; equal for a renamed checkpoint."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from core.digest import digest
 from core.errors import IncompatibleModel, unknown
 from models.channels import Kept, cut, kept_channels, kept_of
+from models.replacements import made_of
 
 Side = Literal["in", "out"]
 Sides = Mapping[Side, Sequence[int]]
@@ -29,13 +30,15 @@ _ATTRIBUTE = "_applied_edits"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edits:
-    """Channels and single weights to take away, in the numbering of the model before them.
+    """What to do to a model, in its numbering before: zero, take out, then put others in place.
 
     Args:
         removed: Module name -> removed input (`in`) and output (`out`) channels. Norms and other
             layers whose outputs are their inputs have `out` alone. A bare parameter stands under
             its own name; its channels are its last dimension longer than 1.
         masked: Parameter name -> bool, the parameter's shape; True = zero for ever.
+        replaced: Module name -> `{"_target_": class of models.replacements.Replacement, ...}` with
+            the arguments of its `of`; JSON. Made of the module after its channels were taken out.
 
     Example:
         >>> edits = Edits(removed={"conv": {"out": [2, 0, 2]}})
@@ -45,6 +48,7 @@ class Edits:
 
     removed: Mapping[str, Sides] = field(default_factory=dict)
     masked: Mapping[str, Tensor] = field(default_factory=dict)
+    replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         tidy: dict[str, dict[Side, list[int]]] = {}
@@ -57,11 +61,13 @@ class Edits:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is taken away."""
-        return not self.removed and not self.masked
+        """Whether nothing is done."""
+        return not (self.removed or self.masked or self.replaced)
 
     def merge(self, other: "Edits") -> "Edits":
         """Union with edits decided on the same model; both have one numbering.
+
+        Of two replacements of a layer, that of `other` counts.
 
         Example:
             >>> one = Edits(removed={"a": {"out": [0]}})
@@ -76,20 +82,22 @@ class Edits:
         masked = dict(self.masked)
         for name, mask in other.masked.items():
             masked[name] = masked[name] | mask if name in masked else mask
-        return Edits(removed=removed, masked=masked)
+        replaced = {**self.replaced, **other.replaced}
+        return Edits(removed=removed, masked=masked, replaced=replaced)
 
     def to_json(self) -> dict[str, Any]:
         """JSON form; masks are packed bits, deflated, in base64."""
         return {
             "removed": {name: dict(sides) for name, sides in self.removed.items()},
             "masked": {name: _pack(mask) for name, mask in self.masked.items()},
+            "replaced": {name: dict(spec) for name, spec in self.replaced.items()},
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Edits":
         """Inverse of `to_json`."""
         masked = {name: _unpack(packed) for name, packed in value["masked"].items()}
-        return cls(removed=value["removed"], masked=masked)
+        return cls(removed=value["removed"], masked=masked, replaced=value.get("replaced", {}))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Edits) and self.to_json() == other.to_json()
@@ -111,27 +119,38 @@ def history(model: nn.Module) -> tuple[Edits, ...]:
     return _applied(model).steps
 
 
-def remove(model: nn.Module, edits: Edits) -> None:
-    """Perform `edits` in place: zero the masked entries, then take the channels out for good.
+def perform(model: nn.Module, edits: Edits) -> None:
+    """Perform `edits` in place: zero what is masked, take channels out for good, replace layers.
 
     Raises:
         LookupError: A name is not in the model.
         ValueError: A channel or a mask does not fit the module it names.
-        IncompatibleModel: A module cannot lose these channels and stay what it is.
+        IncompatibleModel: A module cannot lose these channels and stay what it is, or a layer
+            cannot be replaced in this way.
     """
     zeros = _zero(model, edits)
     for name, sides in edits.removed.items():
         zeros.update(_remove_channels(model, name, sides, zeros))
+    _replace_layers(model, edits)
+    zeros = {name: z for name, z in zeros.items() if name.rpartition(".")[0] not in edits.replaced}
     done = _Applied(steps=(*history(model), edits), zeros=zeros)
     setattr(_network(model), _ATTRIBUTE, done)
 
 
 def mask(model: nn.Module, edits: Edits) -> None:
-    """Zero in place what `remove` would take out; the function of the model is the same.
+    """Zero in place what `perform` would take out; the function of the model is the same.
 
     A layer that computes across channels is wrapped, so that it sees the kept ones alone: names
-    inside the model may change.
+    inside the model may change. Layers that are replaced are replaced here too.
+
+    Raises:
+        ValueError: A layer would lose channels and be replaced: its masked form has no replacement.
     """
+    both = sorted(edits.replaced.keys() & edits.removed.keys())
+    if both:
+        raise ValueError(
+            f"expected removal and replacement in steps of their own, got both: {both}"
+        )
     _zero(model, edits)
     for name, sides in edits.removed.items():
         module = _find(model, name)
@@ -142,6 +161,7 @@ def mask(model: nn.Module, edits: Edits) -> None:
             tensor = module if isinstance(module, nn.Parameter) else getattr(module, tensor_name)
             with torch.no_grad():
                 tensor.masked_fill_(~kept.to(tensor.device), 0)
+    _replace_layers(model, edits)
 
 
 def enforce(model: nn.Module) -> None:
@@ -151,6 +171,11 @@ def enforce(model: nn.Module) -> None:
         parameter = model.get_parameter(name)
         with torch.no_grad():
             parameter.masked_fill_(entries.to(parameter.device), 0)
+
+
+def _replace_layers(model: nn.Module, edits: Edits) -> None:
+    for name, spec in edits.replaced.items():
+        _replace(model, name, made_of(_find(model, name), spec))
 
 
 def _network(model: nn.Module) -> nn.Module:

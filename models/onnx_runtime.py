@@ -31,6 +31,7 @@ class OnnxClassifier(ClassifierModule):
         preprocessing: How the graph wants its images, fields of `core.Preprocessing`. Left out:
             the size is that of the input, and images go in as they are, in [0, 1].
         threads: Of the session; None for torch's number.
+        counts: `params`, `nonzero_params` and `macs` of the network the file was made of, if known.
     """
 
     runtime = "onnxruntime"
@@ -41,7 +42,9 @@ class OnnxClassifier(ClassifierModule):
         *,
         preprocessing: Mapping[str, Any] | None = None,
         threads: int | None = None,
+        counts: Mapping[str, int] | None = None,
     ) -> None:
+        self._counts = None if counts is None else dict(counts)
         network = _Session(Path(path), threads)
         shape = network.input_shape
         given = {key: _tuple(value) for key, value in (preprocessing or {}).items()}
@@ -64,6 +67,16 @@ class OnnxClassifier(ClassifierModule):
     def default_preprocessing(self) -> Preprocessing:
         """What the constructor was told, or what the graph's input says."""
         return self._wanted
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The ONNX file."""
+        return {"path": self._network[0].path}
+
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """As the constructor was told."""
+        return self._counts
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Not known: a graph has no layers to ask.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.selfcheck import same_function
-from models.edits import Edits, remove
+from models.edits import Edits, perform
 
 
 def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
@@ -21,7 +21,7 @@ def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
     edited = copy.deepcopy(model)
     last = [""]
     try:
-        remove(edited, edits)
+        perform(edited, edits)
         for name, module in edited.named_modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(_noting(last, name))

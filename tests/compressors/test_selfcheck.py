@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressors import selfcheck
 from compressors.selfcheck import SelfCheckError, check_reload, same_function, state_digest, verify
 from core.errors import IncompatibleModel
-from models.edits import Edits, remove
+from models.edits import Edits, perform
 from models.small.digits import DigitsCNN
 
 IMAGES = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -24,7 +24,7 @@ def network() -> nn.Module:
 
 def narrow(edits: Edits = EDITS) -> nn.Module:
     model = network()
-    remove(model, edits)
+    perform(model, edits)
     return model
 
 
@@ -141,7 +141,7 @@ def test_rounding_is_told_from_a_difference() -> None:
     squares = [i * i for i in range(31)]
     edits = Edits(removed={"1": {"out": squares}, "2": {"in": squares}})
     edited = copy.deepcopy(model)
-    remove(edited, edits)
+    perform(edited, edits)
     sound = same_function(model, edited, edits, IMAGES)
     assert sound.fault == ""
     assert sound.note.startswith("float32 rounds the removed and the masked model")

@@ -21,6 +21,7 @@ SOUND: dict[str, Any] = {
     "finetune": {},
     "trainer": {},
     "wandb": {"mode": "offline", "tags": []},
+    "tuning": {"dataset": "digits", "samples": None, "score_share": 0.2},
     "mode": "local",
     "dry_run": False,
     "limit_samples": None,
@@ -156,4 +157,14 @@ def test_values_that_are_still_to_be_given_are_told_by_their_path() -> None:
     assert raised.value.faults == [
         "model.checkpoint has no value yet; give it as model.checkpoint=...",
         "seed has no value yet; give it as seed=...",
+    ]
+
+
+def test_what_is_wrong_about_the_tuning_data_is_told_at_once() -> None:
+    wrong = {"dataset": "digit", "samples": 0, "score_share": 1.0}
+    library = {"digits": {}}
+    assert faults_with(tuning=wrong, dataset_library=library, datasets=["digits"]) == [
+        "tuning.samples is null or a whole number, at least 1, got 0",
+        "tuning.score_share is a share above 0 and below 1, got 1.0",
+        "unknown dataset 'digit', did you mean 'digits'? Known: digits",
     ]

@@ -16,8 +16,9 @@ from models import artifacts
 from models.artifacts import is_finished, load_artifact, read_artifact, save_artifact
 from models.base_model import ClassifierModule
 from models.checkpoints import load_weights
-from models.edits import Edits, enforce, history, remove
+from models.edits import Edits, enforce, history, perform
 from models.exported import ExportedClassifier
+from models.onnx_runtime import OnnxClassifier, export_onnx
 from models.small.digits import DigitsCNN
 from models.wrapped import WrappedModel
 
@@ -38,7 +39,7 @@ def digits() -> DigitsCNN:
 
 def narrow() -> DigitsCNN:
     model = digits()
-    remove(model, NARROW)
+    perform(model, NARROW)
     return model
 
 
@@ -149,7 +150,7 @@ def test_several_edits_are_replayed_in_order_and_masks_hold_afterwards(tmp_path:
     name = "backbone.block1.conv1.weight"
     flags = torch.zeros(14, 16, 3, 3, dtype=torch.bool)
     flags[0] = True
-    remove(model, Edits(masked={name: flags}))
+    perform(model, Edits(masked={name: flags}))
     loaded = load_artifact(save_artifact(tmp_path, model, example_inputs=IMAGES))
     loaded.get_parameter(name).data += 1
     enforce(loaded)
@@ -174,7 +175,7 @@ def test_the_checkpoint_it_came_from_is_not_needed(tmp_path: Path) -> None:
 def test_an_artifact_is_a_checkpoint_and_can_be_stored_again(stored: Path, tmp_path: Path) -> None:
     model = DigitsCNN(checkpoint=str(stored)).eval()
     assert torch.equal(logits(model), logits(narrow()))
-    remove(model, Edits(masked={"backbone.head.bias": torch.arange(10) < 3}))
+    perform(model, Edits(masked={"backbone.head.bias": torch.arange(10) < 3}))
     again = load_artifact(save_artifact(tmp_path, model, example_inputs=IMAGES))
     assert torch.equal(logits(again), logits(model))
     assert history(again)[0] == NARROW
@@ -284,8 +285,8 @@ def test_an_unfinished_folder_in_the_way_is_moved_aside(own: Path) -> None:
 def test_a_missing_folder_and_another_format_are_told(own: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no artifact at"):
         load_artifact(tmp_path / "nowhere")
-    rewrite(own, "architecture.json", '"format": 1', '"format": 2')
-    with pytest.raises(DataError, match="has format 2, this version reads 1"):
+    rewrite(own, "architecture.json", '"format": 2', '"format": 3')
+    with pytest.raises(DataError, match="has format 3, this version reads 2"):
         load_artifact(own)
 
 
@@ -362,7 +363,9 @@ def test_a_fresh_process_loads_it_without_its_class_and_without_pickle(
     from private_model import Private
 
     model = Private().eval()
-    remove(model, Edits(removed={"backbone.0": {"out": [2]}, "backbone.3": {"in": range(72, 108)}}))
+    perform(
+        model, Edits(removed={"backbone.0": {"out": [2]}, "backbone.3": {"in": range(72, 108)}})
+    )
     folder = save_artifact(tmp_path / "artifacts", model, example_inputs=IMAGES)
     result = tmp_path / "logits.pt"
     (tmp_path / "private_model.py").unlink()
@@ -379,3 +382,34 @@ def test_loading_its_own_class_warns_of_nothing(stored: Path) -> None:
         warnings.simplefilter("error")
         load_artifact(stored)
         load_weights(digits(), str(stored))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_a_model_run_from_a_file_takes_the_file_along(tmp_path: Path) -> None:
+    file = export_onnx(digits(), tmp_path / "somewhere.onnx")
+    counts = {"params": 3, "nonzero_params": 2, "macs": 1}
+    deployed = OnnxClassifier(str(file), counts=counts)
+    folder = save_artifact(tmp_path / "artifacts", deployed, example_inputs=IMAGES)
+    again = save_artifact(tmp_path / "artifacts", deployed, example_inputs=IMAGES)
+    assert folder == again
+    file.unlink()
+    moved = shutil.move(folder, tmp_path / "elsewhere")
+    loaded = load_artifact(moved)
+    assert isinstance(loaded, OnnxClassifier)
+    assert loaded.counts == counts
+    torch.testing.assert_close(logits(loaded), logits(digits()), atol=1e-4, rtol=1e-4)
+    (moved / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(DataError, match=r"model\.onnx is damaged"):
+        load_artifact(moved)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_another_file_is_another_artifact(tmp_path: Path) -> None:
+    folders = set()
+    for number, model in enumerate((digits(), narrow())):
+        file = export_onnx(model, tmp_path / f"{number}.onnx")
+        deployed = OnnxClassifier(str(file))
+        folders.add(save_artifact(tmp_path / "all", deployed, example_inputs=IMAGES).name)
+    assert len(folders) == 2

@@ -1,12 +1,15 @@
 import copy
+import json
 from collections import OrderedDict
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import IncompatibleModel
-from models.edits import Edits, enforce, history, mask, remove
+from core import targets
+from core.errors import ConfigError, IncompatibleModel
+from models.edits import Edits, enforce, history, mask, perform
+from models.replacements import Replacement
 from models.small.resnet_cifar import OptionA
 
 
@@ -140,7 +143,7 @@ NETWORKS = {
 def test_removing_and_masking_give_one_function(make, removed, shape) -> None:
     model, images = awake(make()), noise(*shape)
     narrow, masked = copy.deepcopy(model), copy.deepcopy(model)
-    remove(narrow, Edits(removed=removed))
+    perform(narrow, Edits(removed=removed))
     mask(masked, Edits(removed=removed))
     with torch.no_grad():
         torch.testing.assert_close(narrow(images), masked(images), rtol=0, atol=1e-5)
@@ -169,7 +172,7 @@ WIDTHS = {
 def test_a_narrow_layer_knows_its_widths(network: str, layer: str, expected: dict) -> None:
     make, removed, _ = NETWORKS[network]
     model = make()
-    remove(model, Edits(removed=removed))
+    perform(model, Edits(removed=removed))
     module = model.get_submodule(layer)
     assert {name: getattr(module, name) for name in expected} == expected
 
@@ -178,7 +181,7 @@ def test_the_kept_filters_are_the_right_ones() -> None:
     model = chain(a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(3, 1, 1))
     model.a.weight.data = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
     model.b.weight.data = torch.tensor([10.0, 20.0, 30.0]).view(1, 3, 1, 1)
-    remove(model, Edits(removed={"a": {"out": [1]}, "b": {"in": [1]}}))
+    perform(model, Edits(removed={"a": {"out": [1]}, "b": {"in": [1]}}))
     assert model.a.weight.flatten().tolist() == [1, 3]
     assert model.b.weight.flatten().tolist() == [10, 30]
 
@@ -186,20 +189,20 @@ def test_the_kept_filters_are_the_right_ones() -> None:
 def test_each_group_of_a_grouped_layer_keeps_its_own_inputs() -> None:
     model = chain(g=nn.Conv2d(4, 2, 1, groups=2, bias=False))
     model.g.weight.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(2, 2, 1, 1)
-    remove(model, Edits(removed={"g": {"in": [0, 3]}}))  # input 0 of group 0, input 1 of group 1
+    perform(model, Edits(removed={"g": {"in": [0, 3]}}))  # input 0 of group 0, input 1 of group 1
     assert model.g.weight.flatten().tolist() == [2, 3]
 
 
 def test_an_embedding_loses_dimensions_not_words() -> None:
     model = chain(e=nn.Embedding(5, 3))
-    remove(model, Edits(removed={"e": {"out": [0]}}))
+    perform(model, Edits(removed={"e": {"out": [0]}}))
     assert (list(model.e.weight.shape), model.e.embedding_dim) == ([5, 2], 2)
 
 
 def test_statistics_of_a_norm_go_with_its_channels() -> None:
     model = chain(n=nn.BatchNorm2d(3, affine=False))
     model.n.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
-    remove(model, Edits(removed={"n": {"out": [0]}}))
+    perform(model, Edits(removed={"n": {"out": [0]}}))
     assert model.n.running_mean.tolist() == [2, 3]
     assert "running_mean" in model.n.state_dict()
 
@@ -235,19 +238,19 @@ def test_statistics_of_a_norm_go_with_its_channels() -> None:
 )
 def test_an_edit_that_does_not_fit_is_refused(make, removed, error, text) -> None:
     with pytest.raises(error, match=text):
-        remove(make(), Edits(removed=removed))
+        perform(make(), Edits(removed=removed))
 
 
 def test_a_mask_of_another_shape_is_refused() -> None:
     model = chain(c=nn.Conv2d(2, 2, 1))
     with pytest.raises(ValueError, match=r"got \[2\] for \[2, 2, 1, 1\]"):
-        remove(model, Edits(masked={"c.weight": torch.tensor([True, False])}))
+        perform(model, Edits(masked={"c.weight": torch.tensor([True, False])}))
 
 
 def test_masked_entries_are_zero_and_stay_so() -> None:
     model = chain(f=nn.Linear(2, 2))
     flags = torch.tensor([[True, False], [False, True]])
-    remove(model, Edits(masked={"f.weight": flags}))
+    perform(model, Edits(masked={"f.weight": flags}))
     assert model.f.weight[flags].tolist() == [0, 0]
     model.f.weight.data += 1  # what an optimizer does
     enforce(model)
@@ -257,8 +260,8 @@ def test_masked_entries_are_zero_and_stay_so() -> None:
 
 def test_masks_of_several_edits_add_up() -> None:
     model = chain(f=nn.Linear(2, 1))
-    remove(model, Edits(masked={"f.weight": torch.tensor([[True, False]])}))
-    remove(model, Edits(masked={"f.weight": torch.tensor([[False, True]])}))
+    perform(model, Edits(masked={"f.weight": torch.tensor([[True, False]])}))
+    perform(model, Edits(masked={"f.weight": torch.tensor([[False, True]])}))
     model.f.weight.data += 1
     enforce(model)
     assert model.f.weight.tolist() == [[0, 0]]
@@ -271,7 +274,7 @@ def test_masks_shrink_with_the_channels(at_once: bool) -> None:
     removed = {"f": {"in": [1]}}
     steps = [Edits(masked=masked), Edits(removed=removed)]
     for edits in [Edits(masked=masked, removed=removed)] if at_once else steps:
-        remove(model, edits)
+        perform(model, edits)
     model.f.weight.data.fill_(7)
     enforce(model)
     assert model.f.weight.tolist() == [[0, 7], [7, 0]]
@@ -287,7 +290,7 @@ def test_enforcing_what_was_never_masked_does_nothing() -> None:
 def test_a_frozen_parameter_stays_frozen() -> None:
     model = chain(a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(3, 1, 1))
     model.a.requires_grad_(False)
-    remove(model, Edits(removed={"a": {"out": [0]}, "b": {"in": [0]}}))
+    perform(model, Edits(removed={"a": {"out": [0]}, "b": {"in": [0]}}))
     assert [p.requires_grad for p in model.a.parameters()] == [False, False]
     assert [p.requires_grad for p in model.b.parameters()] == [True, True]
 
@@ -297,9 +300,9 @@ def test_a_model_remembers_its_edits_in_order_and_so_do_its_copies() -> None:
     first = Edits(removed={"a": {"out": [0]}, "b": {"in": [0]}})
     second = Edits(masked={"a.weight": torch.tensor([True, False]).view(2, 1, 1, 1)})
     assert history(model) == ()
-    remove(model, first)
+    perform(model, first)
     twin = copy.deepcopy(model)
-    remove(model, second)
+    perform(model, second)
     assert history(model) == (first, second)
     assert history(twin) == (first,)
     assert not any("edits" in name for name in model.state_dict())
@@ -339,3 +342,53 @@ def test_edits_of_one_model_unite() -> None:
     assert both.removed == {"a": {"out": [0, 2]}}
     assert both.masked["w"].tolist() == [True, True]
     assert one.masked["w"].tolist() == [True, False]
+
+
+class Halved(Replacement):
+    """A linear layer with a scale behind it."""
+
+    def __init__(self, linear: nn.Linear, scale: float) -> None:
+        super().__init__()
+        self.linear, self.scale = copy.deepcopy(linear), scale
+
+    @classmethod
+    def of(cls, layer: nn.Module, *, scale: float) -> "Halved":
+        assert isinstance(layer, nn.Linear)
+        return cls(layer, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.linear(x)
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The target of `Halved`, as if its package were one of ours."""
+    monkeypatch.setattr(targets, "_extra_prefixes", {__name__.partition(".")[0]})
+    return f"{__name__}.Halved"
+
+
+def test_a_layer_is_replaced_after_its_weights_were_masked(trusted: str) -> None:
+    model = nn.Sequential(OrderedDict(a=nn.Linear(2, 2, bias=False), b=nn.Linear(2, 1)))
+    model.a.weight.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    gone = torch.tensor([[True, False], [False, False]])
+    edits = Edits(masked={"a.weight": gone}, replaced={"a": {"_target_": trusted, "scale": 0.5}})
+    edits = Edits.from_json(json.loads(json.dumps(edits.to_json())))
+    masked = copy.deepcopy(model)
+    for changed, how in ((model, perform), (masked, mask)):
+        how(changed, edits)
+        assert changed.a(torch.tensor([[1.0, 1.0]])).tolist() == [[1.0, 3.5]]
+    assert history(model) == (edits,)
+    enforce(model)  # the mask went with the layer
+
+
+def test_a_layer_is_not_narrowed_and_replaced_in_one_step(trusted: str) -> None:
+    model = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.Linear(2, 1)))
+    spec = {"_target_": trusted, "scale": 0.5}
+    both = Edits(removed={"a": {"out": [0]}, "b": {"in": [0]}}, replaced={"a": spec})
+    with pytest.raises(ValueError, match="steps of their own"):
+        mask(model, both)
+
+
+def test_what_replaces_a_layer_is_a_class_of_ours() -> None:
+    with pytest.raises(ConfigError, match="outside the allowed packages"):
+        perform(nn.Sequential(nn.Linear(1, 1)), Edits(replaced={"0": {"_target_": "os.system"}}))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressors.base import Decision
 from compressors.pruning.filters import L1Filter
 from core.errors import ConfigError, IncompatibleModel
-from models.edits import remove
+from models.edits import perform
 from models.small.digits import DigitsCNN
 from models.small.resnet_cifar import CifarResNet
 
@@ -22,7 +22,7 @@ def plan(model: nn.Module, images: Tensor = IMAGES, **options: Any) -> Decision:
 
 def pruned(model: nn.Module, images: Tensor = IMAGES, **options: Any) -> nn.Module:
     after = copy.deepcopy(model)
-    remove(after, plan(model, images, **options).edits)
+    perform(after, plan(model, images, **options).edits)
     return after
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from compressors.pruning.level import Level, smallest
 from core.errors import ConfigError, IncompatibleModel
-from models.edits import enforce, remove
+from models.edits import enforce, perform
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -30,7 +30,7 @@ def net() -> nn.Module:
 def pruned(model: nn.Module, **options: Any) -> nn.Module:
     """The model after the edits that were planned for it."""
     after = copy.deepcopy(model)
-    remove(after, Level(**options).plan(model, IMAGES).edits)
+    perform(after, Level(**options).plan(model, IMAGES).edits)
     return after
 
 
@@ -46,7 +46,7 @@ def test_exactly_as_many_go_even_among_equals() -> None:
 def test_half_of_each_layer_goes_the_smallest_first() -> None:
     edits = Level(sparsity=0.5).plan(net(), IMAGES).edits
     model = net()
-    remove(model, edits)
+    perform(model, edits)
     assert model.a.weight.flatten().tolist() == [0, 0, 0, 0, -5, -6, -7, -8]
     assert zeros(model, "b.weight") == 18
     assert set(edits.masked) == {"a.weight", "b.weight"}

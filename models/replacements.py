@@ -1,0 +1,45 @@
+"""Layers that stand where others stood: made of them, and made again when an artifact is loaded."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from core.targets import resolve
+
+
+class Replacement(nn.Module, ABC):
+    """A layer made of another one and of numbers that are known without its weights.
+
+    Loading an artifact makes the layer of the constructor's random weights first, then fills in the
+    stored ones: names and shapes must follow from the arguments of `of` and the old layer's shape.
+    """
+
+    @classmethod
+    @abstractmethod
+    def of(cls, layer: nn.Module, **arguments: Any) -> "Replacement":
+        """The layer that takes the place of `layer`, in its mode, on its device.
+
+        Args:
+            layer: Left as it is.
+            **arguments: JSON.
+
+        Raises:
+            IncompatibleModel: `layer` cannot be replaced in this way.
+        """
+
+
+def made_of(layer: nn.Module, spec: Mapping[str, Any]) -> Replacement:
+    """The replacement that a specification describes.
+
+    Args:
+        layer: What it takes the place of.
+        spec: `_target_`, a `Replacement` of this project, and the arguments of its `of`.
+
+    Raises:
+        ConfigError: `_target_` is no such class.
+    """
+    kind = resolve(spec["_target_"], expects=Replacement)
+    arguments = {name: value for name, value in spec.items() if name != "_target_"}
+    return kind.of(layer, **arguments).train(layer.training)
