@@ -16,6 +16,8 @@ class EquivarianceError:
     Args:
         border: Rows and columns on each side that do not count: what a transformation fills in
             there, and what zero padding makes of it, is not the layer's doing.
+        samples: How many were added.
+        length: Sum of the lengths of what was added; 0 leaves nothing to compare with.
 
     Example:
         >>> found = EquivarianceError()
@@ -31,8 +33,8 @@ class EquivarianceError:
 
     border: int = 0
     samples: int = 0
+    length: float = 0.0
     _distance: float = 0.0
-    _length: float = 0.0
 
     def add(self, of_moved: Tensor, *, moved: Tensor) -> None:
         """Take features of moved images and moved features of the images, both [B, K, H, W]."""
@@ -47,7 +49,7 @@ class EquivarianceError:
             )
         found, expected = self._interior(of_moved), self._interior(moved)
         self._distance += (found - expected).norm(dim=1).sum().item()
-        self._length += expected.norm(dim=1).sum().item()
+        self.length += expected.norm(dim=1).sum().item()
         self.samples += len(moved)
 
     @property
@@ -59,9 +61,9 @@ class EquivarianceError:
         """
         if self.samples == 0:
             raise ValueError("no features were added: nothing to compare")
-        if self._length == 0:
+        if self.length == 0:
             raise NotApplicable("the features are zero for all samples")
-        return self._distance / self._length
+        return self._distance / self.length
 
     def _interior(self, features: Tensor) -> Tensor:
         height, width = features.shape[2:]
