@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from core.app import CONFIG
+from measurements.__main__ import parser as measurements_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
@@ -51,6 +52,8 @@ def test_a_command_is_one_that_exists(line: str) -> None:
         assert set(arguments) <= TARGETS
     elif program == "sh":
         assert (ROOT / arguments[0]).is_file()
+    elif arguments[:2] == ["-m", "measurements"]:
+        assert measurements_parser().parse_args(arguments[2:])
     elif program == "python" and arguments[0] in DEFAULTS:
         _compose(arguments[0], arguments[1:])
     else:
