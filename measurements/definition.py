@@ -8,8 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from core.digest import file_digest
-from core.names import CLEAN, Split
-from measurements.measurement import Measurement
+from measurements.measurement import Measurement, Request
 from models.fingerprint import source_of
 
 BLANKS = {"model", "experiment_config"}
@@ -23,25 +22,33 @@ def definition_of(measurement: Measurement, entry: Mapping[str, Any]) -> dict[st
     measurement sees the new number without having to raise its version.
     """
     kind = type(measurement)
-    looked_at = {(name, measurement.split, CLEAN) for name in measurement.datamodule_names}
-    looked_at |= {(each.datamodule, each.split, each.view) for each in measurement.requests()}
+    named = [Request(datamodule=n, split=measurement.split) for n in measurement.datamodule_names]
+    looked_at = {_place(request): request for request in [*named, *measurement.requests()]}
     return {
         "entry": {key: value for key, value in entry.items() if key not in BLANKS},
         "definition": measurement.definition(),
         "source": sorted({*map(source_of, _own_classes(kind)), *_files(kind)}),
-        "data": {
-            f"{name} {split} {view}": _seen(measurement, name, split, view)
-            for name, split, view in sorted(looked_at)
-        },
+        "data": {place: _seen(measurement, looked_at[place]) for place in sorted(looked_at)},
     }
 
 
-def _seen(measurement: Measurement, name: str, split: Split, view: str) -> list[Any]:
+def _place(request: Request) -> str:
+    """Which samples of which view are looked at."""
+    place = f"{request.datamodule} {request.split} {request.view}"
+    return place if request.samples is None else f"{place} {request.samples}"
+
+
+def _seen(measurement: Measurement, request: Request) -> list[Any]:
     """What is on disk, how it is looked at, and how many samples of it."""
-    recorder, model = measurement.recorder, measurement.model
-    how = recorder.datamodule(name, model).view(view).describe()
-    limit = recorder.limit(model, name, split)
-    return [recorder.manifest(name, split, model, view), how, limit]
+    wanted = measurement.recorder.describe(
+        measurement.model,
+        request.datamodule,
+        request.split,
+        request.view,
+        samples=request.samples,
+        classes_of=request.classes_of,
+    )
+    return [wanted.manifest, wanted.view, wanted.limit_samples]
 
 
 def _own_classes(kind: type) -> Iterator[type]:

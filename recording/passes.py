@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from core.errors import DataError
@@ -117,9 +119,11 @@ def run_here(job: Job) -> None:
     failures: Failures = {}
     with (
         RecordWriter(Layout(job.root), job.key) as writer,
-        evaluating(job.look.model),
+        ExitStack() as modes,
         threads_set(job.threads) as threads,
     ):
+        for model in job.look.models:
+            modes.enter_context(evaluating(model))
         for batch in shown(job.loader(), job.title):
             failures.update(batch.failures)
             job.refuse_too_many(failures)
@@ -144,12 +148,14 @@ def run_on_ranks(job: Job, trainer_options: Mapping[str, Any], *, ranks: int) ->
         use_distributed_sampler=False,
     )
     threads = job.threads or max(1, torch.get_num_threads() // ranks)
-    device = device_of(job.look.model)
-    job.look.model.cpu()  # processes are handed a copy; each moves its own to its device
+    models = [(model, device_of(model)) for model in job.look.models]
+    for model, _ in models:
+        model.cpu()  # processes are handed a copy; each moves its own to its device
     try:
         trainer.predict(RankModule(job, threads), return_predictions=False)
     finally:
-        job.look.model.to(device)
+        for model, device in models:
+            model.to(device)
 
 
 class RankModule(pl.LightningModule):
@@ -158,7 +164,7 @@ class RankModule(pl.LightningModule):
     def __init__(self, job: Job, threads: int) -> None:
         super().__init__()
         self.job, self.threads = job, threads
-        self.model = job.look.model  # so that Lightning moves it to the rank's device
+        self.models = nn.ModuleList(job.look.models)  # Lightning moves them to the rank's device
         self.failures: Failures = {}
         self.opened: list[RecordWriter] = []  # none before the start
 

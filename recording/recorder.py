@@ -287,6 +287,8 @@ class Recorder:
         held = {part for part in PARTS if there is not None and there.has(part)}
         try:
             self._run(model, wanted, {*needs, *held}, classes_of)
+        except NotApplicable:  # of what was needed here: the columns may be had all the same
+            raise
         except Exception as error:
             self._failed[wanted.key] = error
             raise

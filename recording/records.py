@@ -42,6 +42,7 @@ class Records:
     entropy = Column("Entropy of the class probabilities in nats, float32 [n].")
     finite = Column("Whether every logit of the row is finite, bool [n].")
     topk_ids = Column("Classes of the largest logits, best first, int64 [n, k].")
+    zero_gradient = Column("Attacks by gradient alone: whether it was 0 at every step, bool [n].")
     topk_logits = Column("The largest logits, best first, float32 [n, k].")
 
     def __init__(
