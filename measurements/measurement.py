@@ -35,6 +35,8 @@ from store.stored import Part
 Need = Literal["records", "logits", "features", "images", "gradients", "weights", "timing"]
 """`images`: it runs the model on some images itself; `gradients`: it differentiates the model."""
 
+Kind = Literal["property", "benefit", "paired"]
+
 BOOTSTRAP_SEED = 0
 """Equal for every measurement: two models resampled with it are resampled in pairs."""
 
@@ -64,7 +66,7 @@ class Measurement(ABC):
         experiment_config: The whole configuration of the evaluation.
     """
 
-    kind: ClassVar[Literal["property", "benefit", "paired"]]
+    kind: ClassVar[Kind]
     needs: ClassVar[frozenset[Need]] = frozenset({"records"})
     unit: ClassVar[str] = ""
     better: ClassVar[Better] = ""
@@ -301,7 +303,7 @@ def ends(interval: Interval | None) -> dict[str, float | None]:
 class PairedMeasurement(Measurement):
     """A comparison of a model with its baseline on the same samples."""
 
-    kind = "paired"
+    kind: ClassVar[Kind] = "paired"
 
     def baseline_records(
         self, datamodule: str, split: Split | None = None, view: str = CLEAN

@@ -1,6 +1,7 @@
 """Does the model know which images it was not made for?"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from omegaconf import DictConfig
@@ -12,7 +13,7 @@ from core.names import metric_key
 from measurements.foreign import ForeignSets, Named, place
 from measurements.functional.intervals import DRAWS, percentile_interval
 from measurements.functional.ood import detection, detection_draws
-from measurements.measurement import BOOTSTRAP_SEED, Measurement, Request, ends
+from measurements.measurement import BOOTSTRAP_SEED, Kind, Measurement, Request, ends
 from models.base_model import ClassifierModule
 from recording.loop import threads_set
 from recording.records import Records
@@ -58,7 +59,7 @@ class OutOfDistribution(Measurement):
         as in Yang et al., OpenOOD (2022).
     """
 
-    kind = "benefit"
+    kind: ClassVar[Kind] = "benefit"
     unit, better, version = "fraction", "higher", 2
 
     def __init__(

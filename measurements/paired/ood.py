@@ -3,6 +3,7 @@
 from core.estimate import Estimate
 from core.names import metric_key
 from measurements.benefits.ood import OutOfDistribution
+from measurements.benefits.ood_features import FeatureOutOfDistribution
 from measurements.foreign import place
 from measurements.measurement import PairedMeasurement
 
@@ -30,3 +31,15 @@ class OutOfDistributionDelta(PairedMeasurement, OutOfDistribution):
                     name, measured, value - base, draws - base_draws
                 )
         return results
+
+
+class FeatureOutOfDistributionDelta(OutOfDistributionDelta, FeatureOutOfDistribution):
+    """Change of every number of `FeatureOutOfDistribution`, each model with its own features.
+
+    Args:
+        options: As in `FeatureOutOfDistribution`.
+
+    Reference:
+        Miller, Adding error bars to evals (2024), paired differences; see
+        `FeatureOutOfDistribution`.
+    """
