@@ -12,24 +12,28 @@ if TYPE_CHECKING:
 
 @main("report_defaults")
 def report(config: "DictConfig") -> int:
-    """Write the table of all runs, or of one; 1 where wandb was asked for and broke."""
+    """Write what is to be shown; 1 where wandb was asked for and broke."""
     from pathlib import Path
 
     from core.files import write_atomically
+    from evaluation.pictures import Datasets
     from reporting.mirror import mirror
+    from reporting.publish import is_asked, publish
     from reporting.render import require_format
-    from reporting.tables import comparison, results_table
+    from reporting.views import require_show, show
     from store.layout import Layout
     from store.runs import list_runs
 
     if not isinstance(config.wandb, bool):
         raise ConfigError([f"wandb is true or false here, got {config.wandb!r}"])
     layout, kind = Layout(Path(config.results_dir)), require_format(config.format)
+    if is_asked(config):
+        files = publish(layout, config, lambda run: Datasets(run.config.get("dataset_library", {})))
+        sys.stdout.writelines(f"{path}\n" for path in files)
+        return 0
     color = config.output is None and sys.stdout.isatty()
-    if config.run is None:
-        text = results_table(layout, kind, color=color)
-    else:
-        text = comparison(layout, config.run, kind, color=color)
+    options = {"run": config.run, "columns": config.columns, "cost": config.cost}
+    text = show(layout, require_show(config.show), kind, **options, color=color)
     if config.output is None:
         sys.stdout.write(text)
     else:

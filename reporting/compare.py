@@ -151,7 +151,7 @@ class _Pairing:
             name
             for name in values
             for marker in ("delta", "baseline")
-            if _without(name, marker) in known - {name}
+            if without_marker(name, marker) in known - {name}
         }
 
     def rows(self, measurement: str) -> Iterator[Row]:
@@ -196,11 +196,11 @@ def _values(cells: Iterable[Cell]) -> dict[str, Estimate]:
 
 def _renamed(values: Mapping[str, Estimate], marker: str) -> dict[str, Estimate]:
     """Values whose name holds the marker, under the name without it."""
-    renamed = {_without(name, marker): value for name, value in values.items()}
+    renamed = {without_marker(name, marker): value for name, value in values.items()}
     return {name: value for name, value in renamed.items() if values.get(name) is not value}
 
 
-def _without(name: str, marker: str) -> str:
+def without_marker(name: str, marker: str) -> str:
     """`digits_test_delta_accuracy` -> `digits_test_accuracy`, and any other name as it is."""
     for split in SPLITS:
         name = name.replace(f"_{split}_{marker}_", f"_{split}_", 1)

@@ -168,9 +168,9 @@ def _notes(compressed: int, baselines: int) -> list[str]:
     if min(compressed, baselines) >= FEWEST_SEEDS:
         return []
     found = [
-        f"{compressed} compressed models and {baselines} baselines: with fewer than "
-        f"{FEWEST_SEEDS} of different weights in either, what differs is churn, not a set of "
-        "exemplars"
+        f"with fewer than {FEWEST_SEEDS} models of different weights in either population what "
+        f"differs is churn, not a set of exemplars: {max(0, FEWEST_SEEDS - compressed)} compressed "
+        f"models and {max(0, FEWEST_SEEDS - baselines)} baselines are missing"
     ]
     if min(compressed, baselines) < 2:
         found.append("one model alone has no spread, so no class is tested")

@@ -12,6 +12,7 @@ from rich.text import Text
 from core.estimate import Estimate
 from reporting.compare import NOT_APPLICABLE, Comparison, Row
 from reporting.numbers import scale_of
+from reporting.sheets import Sheet
 
 NOTE_WIDTH = 100
 
@@ -81,6 +82,24 @@ def show_comparison(found: Comparison, *, color: bool) -> str:
     verdicts = [VERDICTS] if any(row.verdict for row in found.rows) else []
     ratios = [RATIO] if any(row.ratio is not None for row in found.rows) else []
     return _text(parts, [*found.notes, *legend, *verdicts, *ratios], color=color)
+
+
+def show_sheets(sheets: Sequence[Sheet], notes: Sequence[str], *, color: bool) -> str:
+    """Tables below each other, each under its title; every column in one scale."""
+    parts: list[RenderableType] = []
+    for sheet in sheets:
+        parts += [Text(sheet.title, style="bold")] if sheet.title else []
+        columns = [column for column in sheet.columns if column not in sheet.for_files]
+        numeric = [sheet.is_numeric(column) for column in columns]
+        titles = [sheet.title_of(column) for column in columns]
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for title, right in zip(titles, numeric, strict=True):
+            table.add_column(title, justify="right" if right else "left", no_wrap=True)
+        texts = [sheet.texts(column) for column in columns]
+        for row in zip(*texts, strict=True):
+            _add(table, row)
+        parts += [table, ""]
+    return _text(parts[:-1], notes, color=color)
 
 
 def _title(role: str, run_id: str) -> Text:
@@ -186,9 +205,9 @@ def _add(table: Table, cells: Iterable[str]) -> None:
 
 def _text(parts: Sequence[RenderableType], notes: Sequence[str], *, color: bool) -> str:
     below = [Text(sentence, style="dim") for sentence in notes]
-    lines = [_drawn(Group(*parts), width=10_000, color=color)]
-    lines += ["", _drawn(Group(*below), width=NOTE_WIDTH, color=color)] if below else []
-    return "\n".join(lines) + "\n"
+    lines = [_drawn(Group(*parts), width=10_000, color=color)] if parts else []
+    lines += [_drawn(Group(*below), width=NOTE_WIDTH, color=color)] if below else []
+    return "\n\n".join(lines) + "\n"
 
 
 def _drawn(what: RenderableType, *, width: int, color: bool) -> str:

@@ -1,10 +1,12 @@
 """The tables people see: all runs of a store, or one run beside its baseline."""
 
+import json
 from collections.abc import Collection
 from typing import Any
 
 from core.estimate import Estimate
 from reporting.compare import NOT_APPLICABLE, Row, compare
+from reporting.recipes import recipe_text
 from reporting.render import Format, render
 from reporting.screen import show_comparison, show_results
 from store.layout import Layout
@@ -14,6 +16,7 @@ RESULT_COLUMNS = (
     "run_id",
     "model",
     "compressor",
+    "recipe",
     "baseline",
     "name",
     "value",
@@ -44,8 +47,10 @@ PAIR_COLUMNS = (
 
 # A baseline stands directly before what was made of it; values keep the order of their cells.
 ALL_RESULTS = f"""
-SELECT {", ".join(RESULT_COLUMNS)}, reason FROM results
-ORDER BY coalesce(baseline, run_id), baseline IS NOT NULL, run_id, rowid
+SELECT {", ".join(f"results.{name}" for name in RESULT_COLUMNS if name != "recipe")},
+    results.reason, runs.lineage
+FROM results LEFT JOIN runs USING (run_id)
+ORDER BY coalesce(results.baseline, run_id), results.baseline IS NOT NULL, run_id, results.rowid
 """
 
 
@@ -61,8 +66,8 @@ def results_table(layout: Layout, kind: Format = "table", *, color: bool = False
         LookupError: The store is empty or not there.
     """
     found = connect(layout).execute(ALL_RESULTS)
-    names = [*RESULT_COLUMNS, "reason"]
-    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    names = [column[0] for column in found.description or ()]
+    rows = [_with_recipe(dict(zip(names, row, strict=True))) for row in found.fetchall()]
     if not rows:
         raise LookupError(
             f"there are no results in {layout.root}: run python evaluate.py first, or name "
@@ -71,6 +76,11 @@ def results_table(layout: Layout, kind: Format = "table", *, color: bool = False
     if kind == "table":
         return show_results(rows, color=color)
     return render(rows, RESULT_COLUMNS, kind)
+
+
+def _with_recipe(row: dict[str, Any]) -> dict[str, Any]:
+    lineage = row.pop("lineage")
+    return {**row, "recipe": "" if lineage is None else recipe_text(json.loads(lineage))}
 
 
 def comparison(
