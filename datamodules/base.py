@@ -60,6 +60,8 @@ class ImageDataModule(pl.LightningDataModule):
     """Where the publisher offers the data."""
     archives: ClassVar[tuple[Archive, ...]] = ()
     """What `download=true` fetches; empty where nobody may or can."""
+    foreign: ClassVar[bool] = False
+    """Whether no model has its labels for classes: who reads its records asks for `classes_of`."""
     group_columns: tuple[str, ...] = ()
     setup_calls: ClassVar[int] = 0
 

@@ -46,7 +46,7 @@ def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recor
         datamodule = recorder.datamodule(name, model)
         space = datamodule.label_space
         wanted = datamodule.num_classes if space is None else space.model_classes
-        if model.num_classes != wanted:
+        if model.num_classes != wanted and not datamodule.foreign:
             faults.append(
                 f"{name} needs a model of {wanted} classes, {model.model_name} has "
                 f"{model.num_classes}; choose another of the two"
