@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import NotApplicable
-from recording.layers import layer_names, watched
+from recording.layers import layer_names, regrouped, watched
+from recording.loop import Batch
 
 IMAGES = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 
@@ -89,3 +90,12 @@ def test_a_runtime_has_no_layers() -> None:
     model.runtime = "onnxruntime"
     with pytest.raises(NotApplicable, match="run by onnxruntime shows no layers"):
         layer_names(model, (nn.ReLU,))
+
+
+def test_images_are_regrouped_in_their_order() -> None:
+    batches = [
+        Batch(images=some, labels=torch.zeros(0), ids=torch.zeros(0))
+        for some in torch.arange(11.0).split([3, 1, 7])
+    ]
+    groups = [group.tolist() for group in regrouped(batches, 4)]
+    assert groups == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import DataError
+from core.errors import DataError, NotApplicable
 from core.preprocessing import Preprocessing
 from datamodules.base import ImageDataModule
 from models.base_model import ClassifierModule
@@ -45,6 +45,13 @@ class TinyModel(ClassifierModule):
     def forward(self, images: Tensor) -> Tensor:
         type(self).calls += 1
         return super().forward(images)
+
+
+class Closed(TinyModel):
+    """A network whose features cannot be had."""
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotApplicable("no features")
 
 
 @pytest.fixture
@@ -99,6 +106,15 @@ def test_decisions_do_not_depend_on_the_batch_size(
     for name in ("sample_id", "label", "predicted", "rank"):
         assert torch.equal(found.column(name), wanted.column(name)), name
     torch.testing.assert_close(found.max_logit, wanted.max_logit, rtol=0, atol=1e-4)
+
+
+def test_a_model_without_features_has_its_other_records(tmp_path: Path) -> None:
+    asked, model = recorder(tmp_path), Closed()
+    with pytest.raises(NotApplicable, match="no features"):
+        asked.records(model, "dummy", needs={"features"})
+    assert len(asked.records(model, "dummy")) == 11
+    with pytest.raises(NotApplicable, match="no features"):
+        asked.records(model, "dummy", needs={"features"})
 
 
 def test_a_limit_keeps_original_ids_and_is_part_of_the_key(
