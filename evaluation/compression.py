@@ -3,6 +3,7 @@
 import copy
 import inspect
 import logging
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from compressors.base import Compressor
+from compressors.base import Compressed, Compressor
 from core.configuration import plain
 from core.digest import digest, file_digest
 from core.errors import DataError
@@ -145,19 +146,17 @@ def _source(step: Mapping[str, Any]) -> str:
 
 def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
     """Carry out the steps of the recipe and store the result."""
-    model, achieved = copy.deepcopy(baseline), {}
+    model, achieved, seconds = copy.deepcopy(baseline), {}, {}
     for slot, step in recipe_of(config).items():
         log.info("%s: %s", slot, step["name"])
+        started = time.perf_counter()
         if slot == "finetune":
             _finetune(model, baseline, step, config)
-            continue
-        compressor = build(step, expects=Compressor)
-        resources = resources_for(model, config, recorder) if compressor.needs else None
-        result = compressor.compress(model, example_images(model, EXAMPLES), resources)
-        assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
-        model, achieved[slot] = result.model, result.report.achieved
-        for note in result.report.notes:
-            log.warning("%s: %s", step["name"], note)
+        else:
+            result = _carried_out(model, step, config, recorder)
+            assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
+            model, achieved[slot] = result.model, result.report.achieved
+        seconds[slot] = round(time.perf_counter() - started, 3)
     operation = {"name": recipe_name(config), "parameters": recipe_of(config)}
     return save_artifact(
         recorder.layout.artifacts,
@@ -165,8 +164,20 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
         example_inputs=example_images(model, EXAMPLES),
         recipe=recipe_of(config),
         lineage={"base_id": baseline.fingerprint(), "operation": operation},
-        achieved=achieved,
+        achieved={**achieved, "seconds": seconds},
     )
+
+
+def _carried_out(
+    model: ClassifierModule, step: dict[str, Any], config: DictConfig, recorder: Recorder
+) -> Compressed:
+    """What a compressor makes of the model; its notes are told."""
+    compressor = build(step, expects=Compressor)
+    resources = resources_for(model, config, recorder) if compressor.needs else None
+    result = compressor.compress(model, example_images(model, EXAMPLES), resources)
+    for note in result.report.notes:
+        log.warning("%s: %s", step["name"], note)
+    return result
 
 
 def _finetune(

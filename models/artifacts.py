@@ -194,11 +194,18 @@ def load_artifact(folder: Path) -> ClassifierModule:
     """
     artifact = read_artifact(Path(folder))
     model, reason = _rebuild(artifact)
-    if model is not None:
-        return model
+    if model is None:
+        model = _program_of(artifact, reason)
+    model.achieved = artifact.achieved
+    return model
+
+
+def _program_of(artifact: Artifact, reason: str) -> ClassifierModule:
+    """The stored program, which needs no class."""
+    folder = artifact.folder
     if artifact.program_missing:
         raise DataError(f"{folder} cannot be loaded: {reason}; and {artifact.program_missing}")
-    warnings.warn(f"{folder} is loaded for inference only: {reason}", stacklevel=2)
+    warnings.warn(f"{folder} is loaded for inference only: {reason}", stacklevel=3)
     return ExportedClassifier(
         str(artifact.folder / "model.pt2"),
         num_classes=artifact.architecture["num_classes"],

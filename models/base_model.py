@@ -51,6 +51,8 @@ class ClassifierModule(Constructed, Trainable):
     model_name: str = ""
     backbone: nn.Module
     num_classes: int
+    achieved: Mapping[str, Any]
+    """What is known about how an artifact was made; empty for a model that comes from none."""
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class ClassifierModule(Constructed, Trainable):
         self.timm_name = timm_name
         self.compute_dtype = dtype
         self.baseline = None
+        self.achieved = {}
         source = checkpoint or checkpoint_url
         self.pretrained = not source if pretrained is None else pretrained and not source
         self.requested_classes = num_classes

@@ -36,7 +36,7 @@ OF_OURS = frozenset(
             "requested_classes",
         ),  # origin; what came of it is in the parts
         *("optimization", "objective", "augmentation"),  # training; the weights are what came of it
-        *("model_name", "_baseline"),  # how results are grouped
+        *("model_name", "_baseline", "achieved"),  # how results are grouped, what is known
         *("compute_dtype", "_preprocessing"),  # parts of a record's key of their own
     }
 )

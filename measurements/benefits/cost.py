@@ -15,6 +15,7 @@ from measurements.functional.memory import peak_memory
 from measurements.functional.timing import Latency as Timing
 from measurements.functional.timing import Session, interleaved_latency, latency
 from measurements.measurement import ModelMeasurement
+from models.baking import baked
 from models.base_model import ClassifierModule
 from models.examples import example_images
 from recording.loop import evaluating
@@ -48,14 +49,29 @@ class Macs(ModelMeasurement):
 
 
 class WeightBytes(ModelMeasurement):
-    """Bytes of the weights on disk, as an uncompressed safetensors file."""
+    """Bytes of the weights on disk, as an uncompressed safetensors file; masks are baked first."""
+
+    kind = "benefit"
+    unit, better, version = "bytes", "lower", 2
+
+    def measure(self) -> dict[str, Estimate]:
+        """Size of the file."""
+        found = cost.weight_bytes(baked(self.model)).safetensors
+        return {self.key("weight_bytes"): self.value(found)}
+
+
+class ZippedBytes(ModelMeasurement):
+    """Bytes of the same file after gzip, level 6: here zeros and repeated values save something.
+
+    Masks are baked first: one that is still attached would double the file.
+    """
 
     kind = "benefit"
     unit, better, version = "bytes", "lower", 1
 
     def measure(self) -> dict[str, Estimate]:
-        """Size of the file."""
-        return {self.key("weight_bytes"): self.value(cost.weight_bytes(self.model).safetensors)}
+        """Size of the gzip file."""
+        return {self.key("file_bytes_gzip"): self.value(cost.zipped_bytes(baked(self.model)))}
 
 
 class PeakMemory(ModelMeasurement):
@@ -137,7 +153,7 @@ class Latency(ModelMeasurement):
 
     def _session(self, batch_size: int) -> dict[str, Any]:
         images = example_images(self.model, batch_size)
-        session = Session(min_seconds=self.seconds, synchronize=_synchronizer(images.device))
+        session = Session(min_seconds=self.seconds, synchronize=synchronizer(images.device))
         baseline = self.model.baseline
         with evaluating(self.model):
             if baseline is None:
@@ -163,7 +179,7 @@ class Latency(ModelMeasurement):
             prefix: forward_pass(model, example_images(model, self.throughput_batch_size))
             for prefix, model in models.items()
         }
-        session = Session(synchronize=_synchronizer(self.model.device))
+        session = Session(synchronize=synchronizer(self.model.device))
         times: dict[str, list[float]] = {prefix: [] for prefix in calls}
         with ExitStack() as stack:
             for model in models.values():
@@ -198,5 +214,6 @@ def forward_pass(model: ClassifierModule, images: Tensor) -> Callable[[], object
     return lambda: model(images)
 
 
-def _synchronizer(device: torch.device) -> Callable[[], object]:
+def synchronizer(device: torch.device) -> Callable[[], object]:
+    """Waits for a device."""
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None

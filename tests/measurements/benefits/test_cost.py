@@ -1,0 +1,180 @@
+"""Cost of models whose numbers can be counted by hand."""
+
+import gzip
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from core.errors import NotApplicable
+from core.preprocessing import Preprocessing
+from measurements.benefits import deployment
+from measurements.benefits.cost import Macs, WeightBytes, ZippedBytes
+from measurements.benefits.deployment import BatchDependence, CompressionCost, Energy, StartUp
+from measurements.benefits.operations import BitOperations, EffectiveMacs
+from measurements.measurement import Measurement
+from models.base_model import ClassifierModule
+from recording.loop import Batch
+
+
+class Pixels(ClassifierModule):
+    """A linear layer over the four pixels of images [B, 1, 2, 2] that go in as they are."""
+
+    def load_backbone(self) -> nn.Module:
+        layer = nn.Linear(4, 2, bias=False)
+        nn.init.ones_(layer.weight)
+        return nn.Sequential(nn.Flatten(), layer)
+
+    def default_preprocessing(self) -> Preprocessing:
+        return Preprocessing(size=(2, 2), mean=(0.0,), std=(1.0,))
+
+    @property
+    def layer(self) -> nn.Linear:
+        layer = self.get_submodule("backbone.1")
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+
+def pruned() -> Pixels:
+    """With three of its eight weights under a mask."""
+    model = Pixels()
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])
+    prune.custom_from_mask(model.layer, "weight", mask)
+    return model
+
+
+def measured(kind: type[Measurement], model: ClassifierModule, **options: Any) -> dict[str, Any]:
+    return {
+        key.removeprefix("model_test_"): value
+        for key, value in kind([], model, OmegaConf.create({}), **options).measure().items()
+    }
+
+
+def test_counts_of_a_masked_layer() -> None:
+    assert measured(Macs, pruned()) == {"macs": 8}
+    assert measured(EffectiveMacs, pruned()) == {"effective_macs": 5}
+    assert measured(BitOperations, pruned()) == {"bit_operations": 8 * 32 * 32}
+
+
+def test_half_precision_takes_a_quarter_of_the_bit_operations() -> None:
+    model = Pixels(dtype="bfloat16")
+    assert measured(BitOperations, model) == {"bit_operations": 8 * 16 * 16}
+
+
+def test_a_mask_is_baked_before_bytes_are_counted() -> None:
+    model = Pixels()
+    plain = {"backbone.1.weight": model.layer.weight.detach() * torch.tensor([0.0, 1, 1, 1])}
+    prune.custom_from_mask(model.layer, "weight", torch.tensor([[0, 1, 1, 1]] * 2))
+    file = safetensors.torch.save(plain)
+    assert measured(WeightBytes, model) == {"weight_bytes": len(file)}
+    zipped = len(gzip.compress(file, compresslevel=6, mtime=0))
+    assert measured(ZippedBytes, model) == {"file_bytes_gzip": zipped}
+    assert "weight_orig" in dict(model.layer.named_parameters())
+
+
+class Centred(Pixels):
+    """As a quantization whose range is that of the batch: takes the mean over the batch off."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2] - images.flatten(1)[:, :2].mean(dim=0)
+
+
+class First(Pixels):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2]
+
+
+class Two:
+    """Gives two images of which the first has logits (1, 0), the second (0, 3)."""
+
+    def images(self, *_: Any, samples: int) -> Iterator[Batch]:
+        images = torch.tensor([[1.0, 0, 0, 0], [0.0, 3, 0, 0]]).view(2, 1, 2, 2)
+        yield Batch(images=images, labels=torch.tensor([0, 1]), ids=torch.arange(2))
+
+
+class Shifted(Pixels):
+    """Adds to the second logit what is beyond one image in the batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2] + torch.tensor([0.0, 1.5]) * (len(images) - 1)
+
+
+def dependence(model: ClassifierModule) -> dict[str, Any]:
+    measurement = BatchDependence(["toy"], model, OmegaConf.create({}), samples=2)
+    measurement.recorder = Two()  # type: ignore[assignment]
+    return dict(measurement.measure())
+
+
+def test_dependence_on_the_batch_worked_by_hand() -> None:
+    # together the second logit has 1.5 more: half of 3, and the first image changes its class
+    found = dependence(Shifted())
+    assert found == {"toy_test_batch_dependence": 0.5, "toy_test_batch_decisions": 0.5}
+    assert found["toy_test_batch_dependence"].n == 2
+    alone = dependence(First())
+    assert set(map(float, alone.values())) == {0.0}
+
+
+def test_a_model_that_says_nothing_alone_has_a_large_dependence() -> None:
+    assert dependence(Centred())["toy_test_batch_dependence"] > 1e6
+
+
+def test_start_up_gives_two_times_and_leaves_the_model_alone() -> None:
+    model = Pixels().train()
+    before = model.fingerprint()
+    found = measured(StartUp, model, repeats=3)
+    assert found.keys() == {"load_ms", "first_inference_ms"}
+    assert all(value > 0 for value in found.values())
+    assert model.training
+    assert model.fingerprint() == before
+
+
+def test_the_start_of_another_runtime_is_not_known() -> None:
+    model = Pixels()
+    model.runtime = "torch_export"
+    with pytest.raises(NotApplicable, match="torch_export"):
+        measured(StartUp, model)
+
+
+class Ticking:
+    """6 J more at every reading; no time passes for the clock of the machine to matter."""
+
+    def __init__(self) -> None:
+        self.read = 0.0
+
+    def joules(self) -> float:
+        self.read += 6
+        return self.read
+
+
+def test_energy_is_for_1000_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "counter_of", lambda device: Ticking())
+    found = measured(Energy, Pixels(), seconds=0.002, idle_seconds=0.001, batch_size=4)
+    assert found.keys() == {"energy", "idle_power"}
+    assert found["idle_power"] > 0
+    calls = found["energy"].n
+    assert calls is not None
+    assert calls >= 1
+
+
+def test_seconds_of_a_compression_add_up() -> None:
+    model = Pixels()
+    with pytest.raises(NotApplicable, match="not compressed here"):
+        measured(CompressionCost, model)
+    model.achieved = {"compressor": {}, "seconds": {"compressor": 1.5, "finetune": 2.0}}
+    assert measured(CompressionCost, model) == {
+        "compression_seconds": 3.5,
+        "compression_seconds_compressor": 1.5,
+        "compression_seconds_finetune": 2.0,
+    }
+
+
+def test_what_an_artifact_was_made_with_is_no_part_of_the_fingerprint() -> None:
+    model = Pixels()
+    before = model.fingerprint()
+    model.achieved = {"seconds": {"compressor": 1.0}}
+    assert model.fingerprint() == before
