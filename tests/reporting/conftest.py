@@ -1,6 +1,7 @@
 """A small store: a baseline, and a pruned model that is worse, smaller, and failed to be timed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,50 @@ def record(empty: Layout) -> Callable[..., str]:
         return key
 
     return write_records
+
+
+@dataclass
+class Sweep:
+    """A store written by hand, one line a run."""
+
+    layout: Layout
+
+    def run(self, name: str, of: str | None = None, **fields: Any) -> str:
+        """Write a run; `of` is its baseline's id, `recipe` the compressor's parameters."""
+        recipe = fields.pop("recipe", {} if of is None else {"sparsity": 0.5})
+        step = {"_target_": "x.Y", "name": "level", **recipe}
+        operation = {"name": "level", "parameters": {"compressor": step}}
+        given = {
+            "model": "net",
+            "compressor": "none" if of is None else "level",
+            "fingerprint": f"weights of {name}",
+            "seed": 0,
+            "config": {"model": {"checkpoint": name}, "datasets": ["digits"]},
+            "lineage": {} if of is None else {"base_id": of, "operation": operation},
+            **fields,
+        }
+        write_run(self.layout, Run(run_id=name, baseline=of, **given))
+        return name
+
+    def cell(self, run_id: str, kind: str, **values: float) -> None:
+        """Write one cell with these values; its name is the first one's."""
+        name = next(iter(values))
+        cell = Cell(measurement=name, key="k", status="done", values=values, kind=kind)
+        write_cell(self.layout, run_id, cell)
+
+    def records(self, key: str, predicted: list[int], label: list[int]) -> str:
+        """Write records of ids 0, 1, ... of four classes; returns the key."""
+        columns = {
+            "sample_id": np.arange(len(label)),
+            "label": np.array(label),
+            "predicted": np.array(predicted),
+        }
+        with RecordWriter(self.layout, key) as writer:
+            writer.append(columns)
+            writer.commit({"classes": 4, "datamodule": "digits"})
+        return key
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(Layout(tmp_path / "sweep"))
