@@ -39,7 +39,11 @@ def _place(request: Request) -> str:
 
 
 def _seen(measurement: Measurement, request: Request) -> list[Any]:
-    """What is on disk, how it is looked at, and how many samples of it."""
+    """What is on disk, how it is looked at, and how many samples of it.
+
+    The model that an attack is made against is left out: it follows from the run, and the cells of
+    two models are compared where their definitions are equal.
+    """
     wanted = measurement.recorder.describe(
         measurement.model,
         request.datamodule,
@@ -48,7 +52,8 @@ def _seen(measurement: Measurement, request: Request) -> list[Any]:
         samples=request.samples,
         classes_of=request.classes_of,
     )
-    return [wanted.manifest, wanted.view, wanted.limit_samples]
+    how = {key: part for key, part in wanted.view.items() if key != "source"}
+    return [wanted.manifest, how, wanted.limit_samples]
 
 
 def _own_classes(kind: type) -> Iterator[type]:
