@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from core.errors import unknown
 from core.names import CLEAN
 
-Named = Sequence[str] | Mapping[str, Sequence[str]]
-"""Foreign sets of every dataset, or dataset -> its foreign sets."""
+KINDS = ("near", "far")
+
+Named = Mapping[str, Mapping[str, Sequence[str]]]
+"""Dataset -> `near` and `far` -> foreign sets."""
 
 
 def place(foreign: str) -> tuple[str, str]:
@@ -26,17 +28,27 @@ class ForeignSets:
     """Foreign sets of each dataset, near and far ones.
 
     Args:
-        near: Other classes of the same kind of picture.
-        far: Other kinds of picture.
+        near: Other classes of the same kind of picture, for every dataset; None = as in `known`.
+        far: Other kinds of picture, likewise.
+        known: Those of single datasets.
+
+    Raises:
+        ValueError: A kind of foreign set is neither near nor far.
 
     Example:
-        >>> sets = ForeignSets(near={"digits": ["digits/flip"]}, far=["noise"])
+        >>> sets = ForeignSets(near=["mnist"], known={"digits": {"far": ["noise"]}})
         >>> sets.of("digits"), sets.of("cifar10")
-        (['digits/flip', 'noise'], ['noise'])
+        (['mnist', 'noise'], ['mnist'])
     """
 
-    near: Named = ()
-    far: Named = ()
+    near: Sequence[str] | None = None
+    far: Sequence[str] | None = None
+    known: Named | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {kind for sets in (self.known or {}).values() for kind in sets}
+        if wrong := sorted(kinds - set(KINDS)):
+            raise ValueError(f"expected near and far in known, got {', '.join(wrong)}")
 
     def of(self, name: str) -> list[str]:
         """All foreign sets of a dataset, each once."""
@@ -44,22 +56,17 @@ class ForeignSets:
 
     def kinds(self, name: str) -> dict[str, list[str]]:
         """`near` and `far` -> the foreign sets of a dataset; a kind without any is left out."""
-        kinds = {"near": _of(self.near, name), "far": _of(self.far, name)}
+        known = (self.known or {}).get(name, {})
+        kinds = {
+            kind: list(known.get(kind, ()) if stated is None else stated)
+            for kind, stated in zip(KINDS, (self.near, self.far), strict=True)
+        }
         return {kind: sets for kind, sets in kinds.items() if sets}
 
     def unknown(self, library: Sequence[str]) -> list[str]:
         """A sentence for every dataset that is named but is not in the library."""
-        named = [self.near, self.far]
-        names = {place(foreign)[0] for each in named for foreign in _all(each)}
-        names |= {name for each in named if isinstance(each, Mapping) for name in each}
+        known = self.known or {}
+        foreign = [one for name in known for one in self.of(name)]
+        stated = [*(self.near or ()), *(self.far or ())]
+        names = {*known, *(place(one)[0] for one in [*foreign, *stated])}
         return [unknown("dataset", name, library) for name in sorted(names - set(library))]
-
-
-def _of(named: Named, name: str) -> list[str]:
-    return list(named.get(name, ()) if isinstance(named, Mapping) else named)
-
-
-def _all(named: Named) -> list[str]:
-    if isinstance(named, Mapping):
-        return [foreign for sets in named.values() for foreign in sets]
-    return list(named)

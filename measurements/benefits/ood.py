@@ -48,9 +48,10 @@ class OutOfDistribution(Measurement):
 
     Args:
         near: Foreign sets that resemble the model's own images: other classes of the same kind of
-            picture. A list for every dataset, or dataset -> list.
+            picture. None takes those that are known of each dataset.
         far: Those that do not: textures, noise, house numbers. A view is written after a slash:
             `digits/rotate_90`.
+        known: Dataset -> `near` and `far` -> its foreign sets.
         draws: Resamples of both sets for the intervals.
 
     Reference:
@@ -68,12 +69,13 @@ class OutOfDistribution(Measurement):
         model: ClassifierModule,
         experiment_config: DictConfig,
         *,
-        near: Named = (),
-        far: Named = (),
+        near: Sequence[str] | None = None,
+        far: Sequence[str] | None = None,
+        known: Named | None = None,
         draws: int = DRAWS,
     ) -> None:
         super().__init__(datamodule_names, model, experiment_config)
-        self.foreign, self.draws = ForeignSets(near=near, far=far), draws
+        self.foreign, self.draws = ForeignSets(near=near, far=far, known=known), draws
         if absent := self.foreign.unknown([*experiment_config.dataset_library]):
             raise ConfigError(absent)
 
@@ -117,7 +119,7 @@ class OutOfDistribution(Measurement):
         if not self.with_foreign:
             names = ", ".join(self.datamodule_names)
             raise NotApplicable(
-                f"no foreign datasets are named for {names}; set near or far of this entry"
+                f"no foreign datasets are named for {names}; set near, far or known of this entry"
             )
         return self.with_foreign
 

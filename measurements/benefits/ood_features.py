@@ -29,6 +29,7 @@ class FeatureOutOfDistribution(OutOfDistribution):
     Args:
         near: As in OutOfDistribution.
         far: As in OutOfDistribution.
+        known: As in OutOfDistribution.
         draws: As in OutOfDistribution.
         fit_samples: Images of the train split.
         neighbours: k of the nearest neighbours; all samples where there are fewer.
@@ -47,14 +48,21 @@ class FeatureOutOfDistribution(OutOfDistribution):
         model: ClassifierModule,
         experiment_config: DictConfig,
         *,
-        near: Named = (),
-        far: Named = (),
+        near: Sequence[str] | None = None,
+        far: Sequence[str] | None = None,
+        known: Named | None = None,
         draws: int = DRAWS,
         fit_samples: int = 5000,
         neighbours: int = 50,
     ) -> None:
         super().__init__(
-            datamodule_names, model, experiment_config, near=near, far=far, draws=draws
+            datamodule_names,
+            model,
+            experiment_config,
+            near=near,
+            far=far,
+            known=known,
+            draws=draws,
         )
         self.fit_samples, self.neighbours = fit_samples, neighbours
 

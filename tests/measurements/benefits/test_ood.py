@@ -18,6 +18,8 @@ FAR, NEAR = torch.zeros(60, 3), torch.randn(60, 3, generator=GENERATOR)
 ALL = {"toy": LABELS, "noise": LABELS, "kin": LABELS}
 ANSWERS = {"toy": OWN, "noise": FAR, "kin": NEAR, "toy/flip": NEAR}
 
+KNOWN: dict[str, Any] = {"near": None, "far": None, "known": {"toy": {"near": ["kin"]}}}
+
 
 def made(toy: Any, kind: type = OutOfDistribution, **options: Any) -> Any:
     options = {"near": ["kin"], "far": ["noise"], "draws": 40, "now": ANSWERS, **options}
@@ -76,12 +78,12 @@ def test_a_view_can_be_a_foreign_set(toy: Any) -> None:
 def test_without_foreign_sets_there_is_nothing_to_tell_apart(toy: Any) -> None:
     measurement = made(toy, near=[], far=[])
     assert measurement.requests() == []
-    with pytest.raises(NotApplicable, match="set near or far"):
+    with pytest.raises(NotApplicable, match="set near, far or known"):
         measurement.measure()
 
 
 def test_each_dataset_has_foreign_sets_of_its_own(toy: Any) -> None:
-    measurement = made(toy, near={"toy": ["kin"]}, far={"noise": ["toy"]}, datasets=["toy", "kin"])
+    measurement = made(toy, **KNOWN, datasets=["toy", "kin"])
     named = {key.removeprefix("toy_test_ood_auroc_msp_") for key in measurement.measure()}
     assert {name for name in named if "_" not in name} == {"kin", "near"}
     assert [(each.datamodule, each.classes_of) for each in measurement.requests()] == [
@@ -91,7 +93,7 @@ def test_each_dataset_has_foreign_sets_of_its_own(toy: Any) -> None:
 
 
 def test_a_dataset_without_foreign_sets_is_not_applicable(toy: Any) -> None:
-    measurement = made(toy, near={"kin": ["toy"]}, far={})
+    measurement = made(toy, near=None, far=None, known={"kin": {"far": ["toy"]}})
     assert measurement.requests() == []
     with pytest.raises(NotApplicable, match="no foreign datasets are named for toy"):
         measurement.measure()
@@ -99,8 +101,15 @@ def test_a_dataset_without_foreign_sets_is_not_applicable(toy: Any) -> None:
 
 def test_a_mapping_names_known_datasets_on_both_sides(toy: Any) -> None:
     with pytest.raises(ConfigError) as told:
-        made(toy, near={"toi": ["kon"]}, far=[])
+        made(toy, near=None, far=[], known={"toi": {"near": ["kon"]}})
     assert len(told.value.faults) == 2
+    with pytest.raises(ValueError, match="expected near and far in known, got fer"):
+        made(toy, known={"toy": {"fer": ["kin"]}})
+
+
+def test_what_is_stated_comes_before_what_is_known(toy: Any) -> None:
+    measurement = made(toy, near=[], far=["kin"], known=KNOWN["known"])
+    assert measurement.foreign.kinds("toy") == {"far": ["kin"]}
 
 
 def test_an_unknown_set_is_told_with_the_nearest_name(toy: Any) -> None:
