@@ -63,6 +63,8 @@ class ImageDataModule(pl.LightningDataModule):
     foreign: ClassVar[bool] = False
     """Whether no model has its labels for classes: who reads its records asks for `classes_of`."""
     group_columns: tuple[str, ...] = ()
+    channels: int = 0
+    """Colour channels of every image; 0 = not known before they are read."""
     setup_calls: ClassVar[int] = 0
 
     def __init__(

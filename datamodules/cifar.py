@@ -43,6 +43,7 @@ class _Cifar(ArrayDataModule):
         options: As in ArrayDataModule.
     """
 
+    channels = 3
     homepage: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar.html"
     names: ClassVar[str]
     label_columns: ClassVar[dict[str, int]]

@@ -35,6 +35,7 @@ class _OfCIFAR10(ImageDataModule):
 
     version: ClassVar[int] = 1
     """Part of the digest; raise it when the same files are read as other samples."""
+    channels = 3
     folders: ClassVar[tuple[str, ...]] = ("",)
     """Folders below the root that may hold the files, as they come out of the archive."""
 

@@ -48,6 +48,7 @@ class Digits(ImageDataModule):
     """
 
     library_name = "digits"
+    channels = 1
     homepage: ClassVar[str] = "https://scikit-learn.org"
 
     def __init__(

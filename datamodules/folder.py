@@ -97,6 +97,7 @@ class FolderDataModule(ImageDataModule):
 
     version: ClassVar[int] = 1
     """Part of the digest; raise it when the same files are read as other samples."""
+    channels = 3  # every file is decoded to RGB
     border: ClassVar[int] = 0
     """Pixels to cut off on each side."""
 

@@ -25,6 +25,7 @@ class MNIST(ArrayDataModule):
     """
 
     library_name = "mnist"
+    channels = 1
     homepage: ClassVar[str] = "http://yann.lecun.com/exdb/mnist/"
     names: ClassVar[tuple[str, ...]] = tuple(map(str, range(10)))
     raw_folders: ClassVar[tuple[str, ...]] = ("", "raw", "MNIST/raw")

@@ -1,22 +1,23 @@
 """Everything that can be wrong before a weight is loaded, told at once."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 
 from compressors.base import Compressor
 from core.configuration import KEYS_OF_AN_EVALUATION, check_types, plain
-from core.errors import ConfigError
+from core.errors import ConfigError, NotApplicable
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
 from evaluation.compression import STEPS
+from evaluation.library import build_measurements
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
-from recording.recorder import Recorder
+from recording.recorder import Recorder, unattacked
 
 
 def validate(config: DictConfig, *, writes: bool = True) -> None:
@@ -36,7 +37,7 @@ def validate(config: DictConfig, *, writes: bool = True) -> None:
 
 
 def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recorder) -> None:
-    """Refuse a model whose logits are not the classes of the data it is to look at.
+    """Refuse a model whose logits or channels are not those of the data it is to look at.
 
     Raises:
         ConfigError: With one fault a dataset.
@@ -46,6 +47,12 @@ def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recor
         datamodule = recorder.datamodule(name, model)
         space = datamodule.label_space
         wanted = datamodule.num_classes if space is None else space.model_classes
+        taken = model.preprocessing.channels
+        if datamodule.channels not in (0, 1, taken):
+            faults.append(
+                f"{name} has images of {datamodule.channels} channels, {model.model_name} takes "
+                f"{taken}; choose another of the two"
+            )
         if model.num_classes != wanted and not datamodule.foreign:
             faults.append(
                 f"{name} needs a model of {wanted} classes, {model.model_name} has "
@@ -102,10 +109,63 @@ def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
         yield "the precision of an evaluation is the model's: set model.dtype, not the trainer's"
 
 
-def _data_faults(config: DictConfig) -> Iterator[str]:
-    for name in sorted(_datasets_used(config)):
-        node = plain(config.dataset_library)[name]
-        yield from _faults_of(partial(_present, node))
+def _data_faults(config: DictConfig) -> list[str]:
+    """What is missing of the datasets, then of what else will be looked at, each once."""
+    library = plain(config.dataset_library)
+    absent = {
+        name: _faults_of(partial(_present, library[name]))
+        for name in sorted(_datasets_used(config))
+    }
+    faults = [fault for of_one in absent.values() for fault in of_one]
+    recorder = Recorder.from_config(config)
+    told = {name for name, of_one in absent.items() if of_one}
+    for name in config.measurements:
+        faults += _faults_of(partial(_require_requests, name, config, recorder, told))
+    return list(dict.fromkeys(faults))
+
+
+class _ModelToCome:
+    """In the place of the model while none is built: most requests do not depend on it."""
+
+    preprocessing = None
+    baseline = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise _AskedTooEarlyError(name)
+
+
+class _AskedTooEarlyError(AttributeError):
+    """Something of the model decides the answer, so it comes after the model is built."""
+
+
+def _require_requests(
+    name: str, config: DictConfig, recorder: Recorder, told: Collection[str]
+) -> None:
+    """Refuse a measurement that is going to look at data that are not there.
+
+    Args:
+        name: Entry of the measurement library.
+        config: Of the evaluation.
+        recorder: Knows the datasets.
+        told: Datasets that are not asked again.
+
+    Raises:
+        ConfigError: With every fault: of published views, of foreign sets, of other splits.
+    """
+    model = cast(ClassifierModule, _ModelToCome())
+    faults: list[str] = []
+    try:
+        for _, _, measurement in build_measurements(name, model, config, recorder):
+            for request in measurement.requests():
+                if request.datamodule in told:
+                    continue
+                datamodule = recorder.datamodule(request.datamodule, model)
+                behind = datamodule.behind(unattacked(request.view))
+                faults += behind.faults(request.split)
+    except (NotApplicable, _AskedTooEarlyError):
+        return  # told when its turn comes
+    if faults:
+        raise ConfigError([f"{name}: {fault}" for fault in dict.fromkeys(faults)])
 
 
 def _datasets_used(config: DictConfig) -> set[str]:

@@ -1,0 +1,130 @@
+"""What is told before a weight is loaded: data that only a measurement looks at."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+from core.app import CONFIG
+from core.errors import ConfigError
+from core.preprocessing import Preprocessing
+from core.targets import allow_targets
+from datamodules.dummy import Dummy
+from datamodules.folder import ImageFolder
+from datamodules.stored_views import StoredViews
+from evaluation.validate import require_fitting, validate
+from models.base_model import ClassifierModule
+from recording.recorder import Recorder
+
+Configured = Callable[..., DictConfig]
+
+
+class Published(StoredViews, Dummy):
+    """Noise whose fog is published, in folders below the root."""
+
+    kinds = ("fog",)
+
+    def __init__(self, *, root: str) -> None:
+        super().__init__(entry="published")
+        self.root = root
+
+    def stored(self, kind: str, severity: int) -> ImageFolder:
+        return ImageFolder(root=f"{self.root}/{kind}/{severity}", entry="published")
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Configured:
+    def config(*overrides: str) -> DictConfig:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG)):
+            composed = compose(
+                "evaluate_defaults",
+                overrides=[
+                    "model.checkpoint=/nowhere/weights.pt",  # nobody looks at it here
+                    f"results_dir={tmp_path / 'results'}",
+                    *overrides,
+                ],
+            )
+        with open_dict(composed.dataset_library):
+            target = f"{__name__}.Published"
+            composed.dataset_library.published = {"_target_": target, "root": str(tmp_path)}
+        return composed
+
+    return config
+
+
+def faults(config: DictConfig) -> list[str]:
+    with pytest.raises(ConfigError) as told:
+        validate(config)
+    return told.value.faults
+
+
+def test_a_foreign_set_that_is_not_there_is_told_with_who_asks_for_it(
+    configured: Configured, tmp_path: Path
+) -> None:
+    root = f"dataset_library.cifar100.root={tmp_path}"
+    near = "measurement_library.ood.near=[cifar100,digits/flip]"
+    found = faults(configured("measurements=[accuracy,ood]", near, root))
+    (fault,) = found
+    assert fault.startswith("ood: cifar100 test: ")
+    assert "dataset_library.cifar100.root=" in fault
+
+
+def test_every_published_view_that_is_not_there_is_told_at_once(
+    configured: Configured, tmp_path: Path
+) -> None:
+    image = tmp_path / "fog" / "1" / "class_0"
+    image.mkdir(parents=True)
+    (image / "not decoded.png").touch()
+    (tmp_path / "fog" / "2").mkdir()
+    allow_targets([__name__])
+    found = faults(
+        configured(
+            "measurements=[corruption_error]",
+            "datasets=[published]",
+            "measurement_library.corruption_error.corruptions=[fog,brightness]",
+            "measurement_library.corruption_error.severities=[1,2,3]",
+        )
+    )
+    assert len(found) == 2
+    assert "fog/2 has no sub-folder" in found[0]
+    assert "fog/3 does not exist" in found[1]
+
+
+def test_a_dataset_that_is_not_there_is_told_once(configured: Configured, tmp_path: Path) -> None:
+    root = f"dataset_library.cifar10.root={tmp_path}"
+    (fault,) = faults(configured("measurements=[accuracy,nll,flips]", "datasets=[cifar10]", root))
+    assert fault.startswith("cifar10 test: ")
+
+
+def test_what_is_complete_has_no_faults(configured: Configured) -> None:
+    validate(configured("measurements=[accuracy,ood,ood_features,corruption_error,delta]"))
+
+
+class Grey(ClassifierModule):
+    """Takes images of one channel."""
+
+    model_name = "grey"
+
+    def load_backbone(self) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def default_preprocessing(self) -> Preprocessing:
+        return Preprocessing(mean=(0.0,), std=(1.0,))
+
+
+def test_colour_images_do_not_go_into_a_grey_model_but_grey_ones_into_any(
+    configured: Configured,
+) -> None:
+    config = configured("measurements=[accuracy]", "datasets=[dummy,digits]")
+    recorder, model = Recorder.from_config(config), Grey()
+    with pytest.raises(ConfigError) as told:
+        require_fitting(model, config, recorder)
+    assert told.value.faults == [
+        "dummy has images of 3 channels, grey takes 1; choose another of the two"
+    ]
+    colour = Grey()
+    colour.preprocessing = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    require_fitting(colour, config, Recorder.from_config(config))
