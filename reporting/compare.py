@@ -196,8 +196,8 @@ def _values(cells: Iterable[Cell]) -> dict[str, Estimate]:
 
 def _renamed(values: Mapping[str, Estimate], marker: str) -> dict[str, Estimate]:
     """Values whose name holds the marker, under the name without it."""
-    renamed = {without_marker(name, marker): value for name, value in values.items()}
-    return {name: value for name, value in renamed.items() if values.get(name) is not value}
+    renamed = ((name, without_marker(name, marker), value) for name, value in values.items())
+    return {plain: value for name, plain, value in renamed if plain != name}
 
 
 def without_marker(name: str, marker: str) -> str:

@@ -202,3 +202,13 @@ def test_a_name_that_holds_the_word_delta_elsewhere_is_a_number_of_its_own(
         "digits_test_worst_delta_class",
     ]
     assert rows[0].difference is None
+
+
+def test_a_difference_is_found_whatever_the_order_of_the_cells(
+    layout: Layout, write: Callable[..., None]
+) -> None:
+    write(PRUNED, "delta.nll", digits_test_delta_nll=Estimate(0.5))  # stands before `nll`
+    for run_id, value in ((BASE, 0.25), (PRUNED, 0.75)):
+        write(run_id, "nll", digits_test_nll=Estimate(value))
+    (row,) = [row for row in compare(layout, PRUNED).rows if row.name == "digits_test_nll"]
+    assert row.difference == 0.5
