@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.utils import prune
 from core.errors import NotApplicable
 from core.preprocessing import Preprocessing
 from measurements.benefits import deployment
-from measurements.benefits.cost import Macs, WeightBytes, ZippedBytes
+from measurements.benefits.cost import Macs, Parameters, WeightBytes, ZippedBytes
 from measurements.benefits.deployment import BatchDependence, CompressionCost, Energy, StartUp
 from measurements.benefits.operations import BitOperations, EffectiveMacs
 from measurements.measurement import Measurement
@@ -75,6 +76,28 @@ def test_a_mask_is_baked_before_bytes_are_counted() -> None:
     zipped = len(gzip.compress(file, compresslevel=6, mtime=0))
     assert measured(ZippedBytes, model) == {"file_bytes_gzip": zipped}
     assert "weight_orig" in dict(model.layer.named_parameters())
+
+
+class Deployed(Pixels):
+    """As a model of another runtime: a file, and notes on what it was made of."""
+
+    def __init__(self, file: Path) -> None:
+        self.files = {"path": file}
+        super().__init__()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"params": 7, "macs": 11}
+
+
+def test_what_another_runtime_runs_is_counted_by_its_notes_and_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(bytes(5000))
+    model = Deployed(file)
+    assert measured(Parameters, model) == {"params": 7}
+    assert measured(Macs, model) == {"macs": 11}
+    assert measured(WeightBytes, model) == {"weight_bytes": 5000}
+    assert 0 < measured(ZippedBytes, model)["file_bytes_gzip"] < 100
 
 
 class Centred(Pixels):
