@@ -82,6 +82,13 @@ def test_one_run_can_be_written_to_a_file(report: Report, layout: Layout) -> Non
     assert "| digits_test_accuracy |" in (layout.root.parent / "out/table.md").read_text()
 
 
+def test_runs_are_shown_side_by_side(report: Report) -> None:
+    (row,) = csv.DictReader(
+        io.StringIO(report("show=runs", "columns=[accuracy]", "format=csv").out)
+    )
+    assert (row["run_id"], row["digits_test_accuracy"]) == (RUN, "0.9")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -89,8 +96,9 @@ def test_one_run_can_be_written_to_a_file(report: Report, layout: Layout) -> Non
         (["format=cvs"], "unknown format 'cvs', did you mean 'csv'"),
         (["run=net-none-012345678"], f"unknown run 'net-none-012345678', did you mean '{RUN}'"),
         (["wandb=maybe"], "wandb is true or false here, got 'maybe'"),
+        (["show=run"], "unknown show 'run', did you mean 'runs'"),
     ],
-    ids=["empty store", "format", "run", "wandb"],
+    ids=["empty store", "format", "run", "wandb", "show"],
 )
 def test_a_fault_is_one_sentence_and_the_exit_code_is_not_0(
     report: Report, arguments: list[str], message: str

@@ -26,7 +26,7 @@ from recording.recorder import Recorder
 from recording.records import Records
 from reporting.compare import compare
 from store.cells import list_cells, read_cell
-from store.records import list_records
+from store.records import find_records, list_records
 from store.runs import read_run
 
 Configured = Callable[..., DictConfig]
@@ -155,6 +155,20 @@ def test_every_cell_is_committed_with_its_run(configured: Configured) -> None:
     assert stored is not None
     assert (stored.model, stored.compressor, stored.baseline) == ("cifar_resnet20", "none", None)
     assert len(stored.attempts) == 1
+
+
+def test_a_run_names_its_records_and_a_cell_its_kind(configured: Configured) -> None:
+    outcome = run(configured(FEW))
+    stored = read_run(outcome.layout, outcome.run_id)
+    assert stored is not None
+    records = find_records(outcome.layout, stored.passes["dummy"])
+    assert records is not None
+    assert len(records) == 24
+    assert {cell.measurement: cell.kind for cell in list_cells(outcome.layout, outcome.run_id)} == {
+        "accuracy": "benefit",
+        "nll": "property",
+        "params": "benefit",
+    }
 
 
 def test_the_same_command_does_nothing_twice(configured: Configured) -> None:

@@ -1,0 +1,33 @@
+"""The readable part of a run id: what was done, and how much."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from core.names import run_id
+from evaluation.compression import recipe_label
+
+LEVEL = {"_target_": "a.B", "name": "level", "sparsity": 0.5, "scope": "layer"}
+
+
+@pytest.mark.parametrize(
+    ("slots", "label"),
+    [
+        ({}, "none"),
+        ({"compressor": {"name": "none"}}, "none"),
+        ({"compressor": LEVEL}, "level_0.5"),
+        ({"compressor": {**LEVEL, "sparsity": 0}}, "level_0"),
+        ({"compressor": {**LEVEL, "sparsity": None}}, "level"),
+        ({"compressor": LEVEL, "finetune": {"name": "short", "epochs": 5}}, "level_0.5+short"),
+        ({"compressor": {"_target_": "a.C", "name": "int8", "samples": 512}}, "int8"),
+    ],
+)
+def test_a_recipe_is_named_with_its_strength(slots: dict[str, Any], label: str) -> None:
+    assert recipe_label(OmegaConf.create(slots)) == label
+
+
+def test_an_id_keeps_the_strength() -> None:
+    assert run_id("digits_cnn", "level_0.5+short", "0123456789ab") == (
+        "digits_cnn-level_0.5_short-0123456789"
+    )
