@@ -27,8 +27,8 @@ MEMBERS: dict[str, str] = {
     "oven": "766",
     "truck": "555 569 656 675 717 734 864 867",
 }
-"""Class -> the ImageNet classes it is made of, as the authors publish them with texture-vs-shape and
-model-vs-human (`human_categories.py`): descendants in WordNet, some left out by hand."""
+"""Class -> the ImageNet classes it is made of, as its authors publish them (texture-vs-shape,
+model-vs-human: `human_categories.py`): descendants in WordNet, some left out by hand."""
 
 NAME = re.compile(r"(?P<shape>[a-z]+)\d+-(?P<texture>[a-z]+)\d+")
 """Of a file, without its ending."""
