@@ -16,7 +16,6 @@ def report(config: "DictConfig") -> int:
     from pathlib import Path
 
     from core.files import write_atomically
-    from evaluation.pictures import Datasets
     from reporting.mirror import mirror
     from reporting.publish import is_asked, publish
     from reporting.render import require_format
@@ -28,6 +27,8 @@ def report(config: "DictConfig") -> int:
         raise ConfigError([f"wandb is true or false here, got {config.wandb!r}"])
     layout, kind = Layout(Path(config.results_dir)), require_format(config.format)
     if is_asked(config):
+        from evaluation.pictures import Datasets
+
         files = publish(layout, config, lambda run: Datasets(run.config.get("dataset_library", {})))
         sys.stdout.writelines(f"{path}\n" for path in files)
         return 0

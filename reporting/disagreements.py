@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from core.names import CLEAN
+from core.names import CLEAN, Split
 from store.layout import Layout
 from store.records import find_records
 from store.runs import Run
@@ -43,7 +43,7 @@ class Disagreements:
     """Those of one dataset, the broken ones first, then by confidence of the compressed model."""
 
     datamodule: str
-    split: str
+    split: Split
     dataset: str  # digest of the data both models saw
     total: int
     rows: list[Disagreement]
@@ -51,13 +51,19 @@ class Disagreements:
 
 def records_of(run: Run, manifests: Sequence[Manifest]) -> list[Manifest]:
     """Manifests of the passes a run's cells may have read: of its model, of its subset."""
-    subset = run.config.get("limit_samples")
+    limit = run.config.get("limit_samples")
     return [
         manifest
         for manifest in manifests
         if manifest.get("parts", {}).get("model") == run.fingerprint
-        and manifest["parts"].get("subset") == subset
+        and manifest["parts"].get("subset") == _subset(limit, manifest)
     ]
+
+
+def _subset(limit: int | None, manifest: Manifest) -> int | None:
+    """What a pass says of its subset: nothing where a limit leaves no sample out."""
+    is_whole = manifest["parts"].get("subset") is None and limit is not None
+    return None if is_whole and manifest["rows"] <= limit else limit
 
 
 def disagreements(
@@ -91,11 +97,12 @@ def disagreements(
 def paired_manifests(
     run: Run, baseline: Run, manifests: Sequence[Manifest]
 ) -> Iterator[tuple[Manifest, Manifest]]:
-    """Passes of a run, each with the pass of its baseline over the same samples and view."""
+    """Labelled passes of a run, each with that of its baseline over the same samples and view."""
     theirs = records_of(baseline, manifests)
     for manifest in records_of(run, manifests):
         partner = _partner(manifest, theirs)
-        if partner is not None:
+        is_labelled = manifest["parts"].get("labelled", True)
+        if partner is not None and is_labelled:
             yield manifest, partner
 
 
