@@ -229,7 +229,7 @@ def _percentiles(measurement: Latency, prefix: str, timing: Timing) -> dict[str,
 
 def _own_files(model: ClassifierModule) -> list[bytes]:
     """Contents of the files a runtime runs; none for a model of torch."""
-    return [Path(file).read_bytes() for file in getattr(model, "files", {}).values()]
+    return [Path(file).read_bytes() for file in model.files.values()]
 
 
 def forward_pass(model: ClassifierModule, images: Tensor) -> Callable[[], object]:

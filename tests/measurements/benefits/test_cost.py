@@ -82,8 +82,12 @@ class Deployed(Pixels):
     """As a model of another runtime: a file, and notes on what it was made of."""
 
     def __init__(self, file: Path) -> None:
-        self.files = {"path": file}
+        self.file = file
         super().__init__()
+
+    @property
+    def files(self) -> dict[str, Path]:
+        return {"path": self.file}
 
     @property
     def counts(self) -> dict[str, int]:
