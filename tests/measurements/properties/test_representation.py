@@ -54,6 +54,13 @@ def test_a_square_has_two_directions_however_many_are_left_out() -> None:
         assert value.high - value.low < 0.01
 
 
+def test_a_difference_is_the_model_less_its_baseline() -> None:
+    line, plane = square(10)[:, :1], square(10)
+    labels = torch.zeros(40, dtype=torch.int64)
+    values = made(FeatureRank).difference(records_of(line, labels), records_of(plane, labels))
+    assert values["effective_rank"] == pytest.approx(1 - 2)
+
+
 def test_the_interval_is_that_of_the_jackknife() -> None:
     # nine pairs of one class and a last one of two; each of the 20 groups is one sample
     places = torch.cat([torch.arange(9.0), torch.arange(9.0) + 0.1, torch.tensor([99.0, 99.1])])
