@@ -234,6 +234,10 @@ class ImageDataModule(pl.LightningDataModule):
         """Value of each group column for every sample."""
         return self.source(split).groups
 
+    def label_sets(self, split: Split) -> list[tuple[int, ...]] | None:
+        """All right classes of each sample, where more than the label is known; else None."""
+        return None
+
     def sample_path(self, split: Split, i: int) -> str:
         """What a human calls sample `i`: a path, or `test_batch.bin#17`."""
         return self.source(split).name(i)

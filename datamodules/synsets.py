@@ -1,6 +1,7 @@
 """The class lists of ImageNet and its relatives, from the files that ship inside timm."""
 
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def _first_lemmas() -> dict[str, str]:
     lines = (_folder() / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.split("\t", 1) for line in lines)
     return {wnid: lemmas.split(",")[0].strip() for wnid, lemmas in pairs}
+
+
+@cache
+def real_labels() -> dict[str, tuple[int, ...]]:
+    """File name of each ImageNet validation image -> its reassessed labels (ReaL).
+
+    Example:
+        >>> real_labels()["ILSVRC2012_val_00000002.JPEG"]
+        (970, 795)
+
+    Reference:
+        Beyer et al., Are we done with ImageNet? (2020).
+    """
+    sets = json.loads((_folder() / "imagenet_real_labels.json").read_text())
+    return {f"ILSVRC2012_val_{i:08d}.JPEG": tuple(labels) for i, labels in enumerate(sets, start=1)}
 
 
 def names(ids: tuple[str, ...]) -> list[str]:
