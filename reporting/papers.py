@@ -109,7 +109,7 @@ def trade_off_figure(found: TradeOff) -> "Figure":
         axes.set_xscale("log")
     axes.set_xlabel(cost_title(found.cost, found.points[0].cost.unit))
     axes.set_ylabel(title_of(found.benefit))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=3, columnspacing=1)
     return figure
 
 
@@ -124,9 +124,9 @@ def reliability_figure(found: Reliability) -> "Figure":
         _series(axes, bins.confidence, _accuracies(bins), label, color, marker)
     axes.set_xlabel("confidence")
     axes.set_ylabel("share of right answers")
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
-    axes.legend()
+    axes.set_xlim(-0.03, 1.05)
+    axes.set_ylim(-0.03, 1.05)
+    figure.legend(loc="outside upper center", ncols=3, columnspacing=1)
     return figure
 
 
@@ -138,12 +138,14 @@ def corruption_figure(found: Corruptions) -> "Figure":
     rows = ceil(len(found.curves) / columns)
     figure = Figure(figsize=(PAGE, 0.4 + 1.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    for axes, curve in zip(grid, found.curves, strict=False):  # the last row may not be full
+    for place, (axes, curve) in enumerate(zip(grid, found.curves, strict=False)):
         severities = list(map(float, curve.severities))
         _series(axes, severities, curve.baseline, "baseline", BASELINE, "D")
         _series(axes, severities, curve.compressed, "compressed", COMPRESSED, "o")
         axes.set_title(curve.corruption.replace("_", " "), fontsize=8)
-        axes.set_ylim(0, 1.03)
+        axes.set_ylim(0, 1.05)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.tick_params(labelbottom=place + columns >= len(found.curves))  # none is below it
     for axes in list(figure.axes)[len(found.curves) :]:
         axes.set_visible(False)
     figure.supxlabel("severity", fontsize=8)

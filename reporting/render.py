@@ -31,13 +31,16 @@ def require_format(name: str) -> Format:
     return pick("format", name, {option: option for option in get_args(Format)})
 
 
-def render(rows: Sequence[Record], columns: Sequence[str], kind: Format) -> str:
+def render(
+    rows: Sequence[Record], columns: Sequence[str], kind: Format, *, right: Sequence[str] = ()
+) -> str:
     """Rows in a format for programs (every digit) or documents (six digits); ends with a newline.
 
     Args:
         rows: Values by column; None where there is none.
         columns: Their order.
         kind: Any format but `table`.
+        right: Columns that LaTeX sets to the right beside those that hold numbers.
     """
     cells = [[row[column] for column in columns] for row in rows]
     if kind == "csv":
@@ -49,7 +52,8 @@ def render(rows: Sequence[Record], columns: Sequence[str], kind: Format) -> str:
     if kind == "markdown":
         return _markdown(columns, texts)
     if kind == "latex":
-        return _latex(columns, texts, [_is_numeric(rows, column) for column in columns])
+        numeric = [column in right or _is_numeric(rows, column) for column in columns]
+        return _latex(columns, texts, numeric)
     raise ValueError(f"expected a format for programs or documents, got {kind!r}")
 
 
@@ -74,8 +78,11 @@ def _latex(columns: Sequence[str], texts: Sequence[Sequence[str]], numeric: Sequ
     alignment = "".join("r" if right else "l" for right in numeric)
     rows = [" & ".join(text.translate(LATEX) for text in row) for row in [columns, *texts]]
     head, *body = [f"{row} \\\\\n" for row in rows]
-    begin = f"\\begin{{tabular}}{{{alignment}}}\n\\hline\n"
-    return f"{begin}{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
+    begin = f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n"
+    return (
+        f"% \\usepackage{{booktabs}}\n{begin}{head}\\midrule\n{''.join(body)}\\bottomrule\n"
+        "\\end{tabular}\n"
+    )
 
 
 def _short(value: object) -> str:

@@ -110,12 +110,12 @@ def _rows_table(rows: Sequence[Row]) -> Table:
     columns = ("name", "baseline", "compressed", "difference", "95 % interval", "n", "unit")
     table = _table(*columns, "verdict", right=columns[1:6])
     for row in rows:
-        _add(table, _row_cells(row))
+        _add(table, row_cells(row))
     return table
 
 
-def _row_cells(row: Row) -> list[str]:
-    """Name, baseline, compressed, difference, interval, n, unit, verdict."""
+def row_cells(row: Row) -> list[str]:
+    """Cells of both sides: name, baseline, compressed, difference, interval, n, unit, verdict."""
     scale = scale_of(row.unit, row.values)
 
     def shown(side: Estimate | str) -> str:
@@ -138,7 +138,7 @@ def _values_table(rows: Sequence[Row]) -> Table:
     columns = ("name", "value", "95 % interval", "n", "unit")
     table = _table(*columns, right=columns[1:4])
     for row in rows:
-        _add(table, [row.name, *_estimate_cells(row.values[-1])])
+        _add(table, [row.name, *estimate_cells(row.values[-1])])
     return table
 
 
@@ -154,13 +154,13 @@ def _result_cells(row: dict[str, Any]) -> list[str]:
     if row["value"] is None:
         return [f"  {row['name']}", *[""] * 5, str(row["version"]), status]
     fields = {key: row[key] for key in ("n", "low", "high", "unit")}
-    *cells, unit = _estimate_cells(Estimate(row["value"], **fields))
+    *cells, unit = estimate_cells(Estimate(row["value"], **fields))
     if unit == "%" and "_delta_" in row["name"]:
         unit = "pt"
     return [f"  {row['name']}", *cells, unit, row["better"], str(row["version"]), status]
 
 
-def _estimate_cells(estimate: Estimate) -> list[str]:
+def estimate_cells(estimate: Estimate) -> list[str]:
     """Value, interval, n, unit."""
     scale = scale_of(estimate.unit, [estimate])
     interval = ""

@@ -5,10 +5,10 @@ from collections.abc import Collection
 from typing import Any
 
 from core.estimate import Estimate
-from reporting.compare import NOT_APPLICABLE, Row, compare
+from reporting.compare import NOT_APPLICABLE, Comparison, Row, compare
 from reporting.recipes import recipe_text
 from reporting.render import Format, render
-from reporting.screen import show_comparison, show_results
+from reporting.screen import estimate_cells, row_cells, show_comparison, show_results
 from store.layout import Layout
 from store.query import connect
 
@@ -43,6 +43,19 @@ PAIR_COLUMNS = (
     "better",
     "verdict",
     "status",
+)
+
+# In LaTeX as on the screen: scaled, with units; the interval is of the difference, or of the number
+# where it belongs to the pair as a whole.
+PAPER_COLUMNS = (
+    "name",
+    "baseline",
+    "compressed",
+    "difference",
+    "95 % interval",
+    "n",
+    "unit",
+    "verdict",
 )
 
 # A baseline stands directly before what was made of it; values keep the order of their cells.
@@ -96,7 +109,8 @@ def comparison(
     Args:
         layout: The store.
         run_id: The compressed model's run, or a baseline's.
-        kind: How the rows are written; all but `table` have the columns `PAIR_COLUMNS`.
+        kind: How the rows are written; `latex` has the columns `PAPER_COLUMNS`, for a paper, and
+            all others but `table` have `PAIR_COLUMNS`.
         measurements: Library entries to show; None for all.
         color: Write colours, in a `table`.
 
@@ -106,7 +120,18 @@ def comparison(
     found = compare(layout, run_id, measurements=measurements)
     if kind == "table":
         return show_comparison(found, color=color)
+    if kind == "latex":
+        return render(_paper_rows(found), PAPER_COLUMNS, kind, right=PAPER_COLUMNS[1:6])
     return render([_pair(row) for row in (*found.rows, *found.paired)], PAIR_COLUMNS, kind)
+
+
+def _paper_rows(found: Comparison) -> list[dict[str, Any]]:
+    """Rows of the table as it is read, numbers of the pair in the column of the compressed."""
+    cells = [row_cells(row) for row in found.rows]
+    for row in found.paired:
+        value, interval, n, unit = estimate_cells(row.values[-1])
+        cells.append([row.name, "", value, "", interval, n, unit, ""])
+    return [dict(zip(PAPER_COLUMNS, texts, strict=True)) for texts in cells]
 
 
 def _pair(row: Row) -> dict[str, Any]:

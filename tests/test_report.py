@@ -136,3 +136,59 @@ def test_a_store_is_shown_in_wandb_again_with_nothing_else_on_the_screen(layout:
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 2
     assert len(list(layout.root.glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+@pytest.mark.slow
+def test_seeds_of_a_real_evaluation_spread_and_give_up_samples(tmp_path: Path) -> None:
+    recipe = ("compressor=level", "compressor.sparsity=0.9", "finetune=short", "finetune.epochs=1")
+    options = ("limit_samples=100", "measurements=[accuracy,delta]", "wandb.mode=disabled")
+
+    def typed(name: str, *arguments: str) -> str:
+        command = [sys.executable, str(ENTRY.with_name(name)), f"results_dir={tmp_path}"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    typed("evaluate.py", "-m", "seed=0,1", *recipe, *options)
+    rows = json.loads(typed("report.py", "show=runs", "format=json"))
+    small = [row for row in rows if row["compressor"] == "level_0.9+short"]
+    accuracies = [row["digits_test_accuracy"] for row in small]
+    expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
+    assert [row["digits_test_accuracy_seed_sd"] for row in small] == [pytest.approx(expected)] * 2
+    assert {row["models_of_seeds"] for row in small} == {2}
+    found = json.loads(typed("report.py", "show=exemplars", "format=json"))
+    assert {(row["what"], row["compressed_models"], row["baselines"]) for row in found} == {
+        ("churn", 2, 1)
+    }
+
+
+def test_a_page_is_written_beside_the_results_and_its_path_is_told(
+    report: Report, layout: Layout
+) -> None:
+    done = report("html=true")
+    assert (done.code, done.out, done.err) == (0, f"{layout.root / 'report.html'}\n", "")
+    assert "90.00" in (layout.root / "report.html").read_text()
+
+
+def test_a_page_of_one_run_goes_where_output_says(report: Report, layout: Layout) -> None:
+    done = report("html=true", f"run={RUN}", "output=out/one.html")
+    assert (done.code, done.out) == (0, "out/one.html\n")
+    assert RUN in (layout.root.parent / "out/one.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["html=true", "results_dir=elsewhere"], "there are no results in elsewhere"),
+        (["html=true", "run=net-none-012345678"], "unknown run 'net-none-012345678'"),
+        (["html=maybe"], "html is true or false, got 'maybe'"),
+        (["figures=figures"], "the store holds nothing to draw"),
+    ],
+    ids=["empty store", "run", "html", "figures"],
+)
+def test_a_page_that_cannot_be_written_is_one_sentence(
+    report: Report, arguments: list[str], message: str
+) -> None:
+    done = report(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(message)
+    assert len(done.err.splitlines()) == 1

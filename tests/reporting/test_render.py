@@ -46,8 +46,9 @@ def test_csv_holds_every_digit_and_nothing_where_there_is_nothing(
         ("markdown", "| name | value | n |\n| --- | --- | --- |\n| a_b | 0.333333 |  |\n"),
         (
             "latex",
-            "\\begin{tabular}{lrl}\n\\hline\nname & value & n \\\\\n\\hline\n"
-            "a\\_b & 0.333333 &  \\\\\n\\hline\n\\end{tabular}\n",
+            "% \\usepackage{booktabs}\n"
+            "\\begin{tabular}{lrl}\n\\toprule\nname & value & n \\\\\n\\midrule\n"
+            "a\\_b & 0.333333 &  \\\\\n\\bottomrule\n\\end{tabular}\n",
         ),
     ],
 )

@@ -146,3 +146,15 @@ def test_the_longest_name_of_the_measurements_with_the_widest_numbers_fits_120_c
     write(PRUNED, "flips", status="not_applicable", reason="x")
     for text in (comparison(empty, PRUNED), results_table(empty)):
         assert max(map(len, text.splitlines())) <= 120
+
+
+def test_latex_has_the_table_as_a_paper_shows_it(layout: Layout) -> None:
+    lines = comparison(layout, PRUNED, "latex").splitlines()
+    assert lines[1:3] == ["\\begin{tabular}{lrrrrrll}", "\\toprule"]
+    accuracy = next(line for line in lines if line.startswith("digits\\_test\\_accuracy"))
+    assert accuracy == (
+        "digits\\_test\\_accuracy & 97.50 & 95.00 & -2.50 pt & [-4.44, -0.56] & 360 & \\% & worse "
+        "\\\\"
+    )
+    churn = next(line for line in lines if line.startswith("digits\\_test\\_churn"))
+    assert churn == "digits\\_test\\_churn &  & 3.00 &  & [1.70, 5.30] & 360 & \\% &  \\\\"

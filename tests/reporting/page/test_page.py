@@ -95,7 +95,7 @@ def full(layout: Layout, write: Callable[..., None]) -> Layout:
     for compressor, shift in (("none", 0), ("l1_filter", 1)):
         for view, wrong in (("clean", 1), ("fog_1", 2), ("fog_3", 4)):
             ids = np.arange(12)
-            columns = {
+            columns: dict[str, np.ndarray] = {
                 "sample_id": ids,
                 "label": ids % 3,
                 "predicted": (ids + (ids < wrong + shift)) % 3,
