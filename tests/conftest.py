@@ -1,11 +1,16 @@
+import gc
+import io
 import os
 import socket
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from omegaconf import OmegaConf
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -26,6 +31,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: runs with --runslow"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests and torch itself stay: the garbage collector need not walk them again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def yaml_parsed_once() -> Iterator[None]:
+    """Hundreds of compositions read the same files: each text is parsed once, and copied."""
+    load = OmegaConf.load
+
+    @cache
+    def parsed(text: str) -> Any:
+        return load(io.StringIO(text))
+
+    def loaded(file: Any) -> Any:
+        text = file.read() if hasattr(file, "read") else Path(file).read_text(encoding="utf-8")
+        return deepcopy(parsed(text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(loaded))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -40,6 +40,7 @@ def test_the_p_value_is_that_of_permutations() -> None:
     assert found.p_value == pytest.approx(expected.pvalue, abs=0.02)
 
 
+@pytest.mark.slow
 def test_p_values_of_what_is_unrelated_are_even() -> None:
     generator = np.random.default_rng(1)
     found = [
