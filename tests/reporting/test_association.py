@@ -116,3 +116,9 @@ def test_another_part_of_the_data_is_left_out_and_told() -> None:
     assert found.notes == [
         "1 runs on another part of the data than limit_samples=None are left out"
     ]
+
+
+def test_baselines_alone_are_no_lineage_of_changes() -> None:
+    models = [member(i, p_rank=i, b_accuracy=i) for i in range(10)]
+    found = associations([*models, member(0, compressed=True, p_rank=1, b_accuracy=1)], "changes")
+    assert "needs 10 lineages of models, got 1" in found.missing
