@@ -57,6 +57,8 @@ def test_a_tradeoff_for_programs_names_everything(filled: Any) -> None:
     assert (half["error"], half["cost"], half["drop_per_halving"]) == (0.25, 4.0, 0.25)
     assert (half["on_front"], half["best_within"], half["hypervolume"]) == (True, "0.5", 0.5)
     assert half["recipe"] == "sparsity=0.25"
+    best = {row["run_id"]: row["best_within"] for row in rows}
+    assert best == {"base": "", "half": "0.5", "same": ""}
 
 
 def test_too_few_lineages_are_told_and_no_number_is_shown(
