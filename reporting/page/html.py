@@ -92,7 +92,12 @@ def definitions(items: Iterable[tuple[object, object]]) -> Html:
 
 
 def script_json(data: Mapping[str, Any]) -> Html:
-    """JSON that can stand inside a script element: nothing in it can end the element."""
+    r"""JSON that can stand inside a script element: nothing in it can end the element.
+
+    Example:
+        >>> script_json({"name": "</script>&"})
+        '{"name": "\\u003c/script\\u003e\\u0026"}'
+    """
     text = json.dumps(data, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
