@@ -35,6 +35,8 @@ class Outcome:
     cells: list[tuple[str, Cell]]  # run id and cell of what was measured now
     committed_before: int
     passes: int
+    necessary: int  # passes whose records the cells read and the store did not hold
+    images: int  # given to measurements that look inside a model
 
     @property
     def run_id(self) -> str:
@@ -64,9 +66,11 @@ class Outcome:
 
     def summary(self) -> str:
         """Last lines of an evaluation: what was done, and what failed."""
+        looked_into = f", {self.images} images looked into" if self.images else ""
         lines = [
             f"{self.measured} cells measured, {self.committed_before} were committed before, "
-            f"{self.passes} forward passes over a dataset; results in {self.layout.root}"
+            f"{self.passes} forward passes over a dataset ({self.necessary} necessary)"
+            f"{looked_into}; results in {self.layout.root}"
         ]
         lines += [
             f"FAILED {run_id} {cell.measurement}: {cell.reason}" for run_id, cell in self.failed
@@ -109,6 +113,8 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
         cells=cells,
         committed_before=sum(cell.state == "committed" for cell in plan.cells),
         passes=recorder.passes,
+        necessary=sum(not planned.stored for planned in plan.passes),
+        images=recorder.images_given,
     )
 
 

@@ -75,6 +75,7 @@ def test_every_measurement_gives_named_finite_values_twice_the_same(
         )
         outcome = run(config)
         assert not outcome.failed
+        assert outcome.passes == outcome.necessary > 0
         cells = {cell.measurement: cell for cell in list_cells(outcome.layout, outcome.run_id)}
         assert {name.partition(".")[0] for name in cells} == set(MEASUREMENTS)
         absent = {name: cell.reason for name, cell in cells.items() if not cell.values}
@@ -88,6 +89,10 @@ def test_every_measurement_gives_named_finite_values_twice_the_same(
             assert values == found[1][name], name
         else:
             assert values.keys() == found[1][name].keys()
+
+
+def test_the_group_all_has_every_measurement() -> None:
+    assert sorted(composed("measurement_group=all").measurements) == sorted(MEASUREMENTS)
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)

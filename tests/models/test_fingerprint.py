@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from core.errors import IncompatibleModel
 from models.base_model import ClassifierModule
-from models.edits import Edits, remove
+from models.edits import Edits, perform
 from models.fingerprint import baked_tensors, fingerprint, source_of
 from models.small.digits import DigitsCNN
 from models.small.resnet_cifar import CifarResNet, OptionA
@@ -461,7 +461,7 @@ def test_training_and_edits_leave_no_trace_beside_the_tensors(model: DigitsCNN) 
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **quiet)
     trainer.validate(model, batches, verbose=False)
-    remove(model, Edits())
+    perform(model, Edits())
     model.model_name = "other"
     assert model.fingerprint() == before
 
