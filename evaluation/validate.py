@@ -119,9 +119,11 @@ def _data_faults(config: DictConfig) -> list[str]:
     faults = [fault for of_one in absent.values() for fault in of_one]
     recorder = Recorder.from_config(config)
     told = {name for name, of_one in absent.items() if of_one}
+    asking: dict[str, list[str]] = {}  # a fault -> measurements that meet it
     for name in config.measurements:
-        faults += _faults_of(partial(_require_requests, name, config, recorder, told))
-    return list(dict.fromkeys(faults))
+        for fault in _faults_of(partial(_require_requests, name, config, recorder, told)):
+            asking.setdefault(fault, []).append(name)
+    return faults + [f"{', '.join(names)}: {fault}" for fault, names in asking.items()]
 
 
 class _ModelToCome:
@@ -165,7 +167,7 @@ def _require_requests(
     except (NotApplicable, _AskedTooEarlyError):
         return  # told when its turn comes
     if faults:
-        raise ConfigError([f"{name}: {fault}" for fault in dict.fromkeys(faults)])
+        raise ConfigError(list(dict.fromkeys(faults)))
 
 
 def _datasets_used(config: DictConfig) -> set[str]:

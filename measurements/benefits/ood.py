@@ -1,6 +1,8 @@
 """Does the model know which images it was not made for?"""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -17,6 +19,8 @@ from measurements.measurement import BOOTSTRAP_SEED, Kind, Measurement, Request,
 from models.base_model import ClassifierModule
 from recording.loop import threads_set
 from recording.records import Records
+
+log = logging.getLogger(__name__)
 
 Score = Callable[[Records], Tensor]
 """One number a sample, [n]; higher = more in-distribution."""
@@ -44,7 +48,9 @@ class OutOfDistribution(Measurement):
     """How well four scores tell a dataset from near and far sets of foreign images.
 
     The model answers for foreign images among the classes of the dataset they are foreign to; their
-    own labels are not looked at. `near` and `far` are the means over their sets.
+    own labels are not looked at. `near` and `far` are the means over their sets. Sets that are
+    known but not on disk are left out with a warning, and the mean of their kind with them; what is
+    stated has to be there.
 
     Args:
         near: Foreign sets that resemble the model's own images: other classes of the same kind of
@@ -75,9 +81,16 @@ class OutOfDistribution(Measurement):
         draws: int = DRAWS,
     ) -> None:
         super().__init__(datamodule_names, model, experiment_config)
-        self.foreign, self.draws = ForeignSets(near=near, far=far, known=known), draws
-        if absent := self.foreign.unknown([*experiment_config.dataset_library]):
-            raise ConfigError(absent)
+        self._named, self.draws = ForeignSets(near=near, far=far, known=known), draws
+        if strange := self._named.unknown([*experiment_config.dataset_library]):
+            raise ConfigError(strange)
+
+    @cached_property
+    def foreign(self) -> ForeignSets:
+        """Foreign sets that are there."""
+        return self._named.without(
+            lambda name: not self.recorder.datamodule(name, self.model).faults(self.split)
+        )
 
     @property
     def with_foreign(self) -> list[str]:
@@ -116,11 +129,17 @@ class OutOfDistribution(Measurement):
         Raises:
             NotApplicable: There is none.
         """
+        missing = sorted(
+            {one for name in self.datamodule_names for one in self.foreign.missing(name)}
+        )
         if not self.with_foreign:
             names = ", ".join(self.datamodule_names)
+            why = f"{', '.join(missing)} are not on disk" if missing else "no others are named"
             raise NotApplicable(
-                f"no foreign datasets are named for {names}; set near, far or known of this entry"
+                f"no foreign images for {names}: {why}; set near, far or known of this entry"
             )
+        if missing:
+            log.warning("foreign images that are not on disk are left out: %s", ", ".join(missing))
         return self.with_foreign
 
     def found(self, model: ClassifierModule, name: str) -> Found:
@@ -157,7 +176,7 @@ class OutOfDistribution(Measurement):
     def _means(
         self, name: str, pairs: Mapping[str, tuple[float, Tensor]]
     ) -> Iterator[tuple[str, tuple[float, Tensor]]]:
-        for kind, sets in self.foreign.kinds(name).items():
+        for kind, sets in self.foreign.whole_kinds(name).items():
             values = [pairs[foreign][0] for foreign in sets]
             draws = torch.stack([pairs[foreign][1] for foreign in sets])
             yield kind, (sum(values) / len(values), draws.mean(dim=0))

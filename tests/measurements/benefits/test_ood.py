@@ -95,8 +95,40 @@ def test_each_dataset_has_foreign_sets_of_its_own(toy: Any) -> None:
 def test_a_dataset_without_foreign_sets_is_not_applicable(toy: Any) -> None:
     measurement = made(toy, near=None, far=None, known={"kin": {"far": ["toy"]}})
     assert measurement.requests() == []
-    with pytest.raises(NotApplicable, match="no foreign datasets are named for toy"):
+    with pytest.raises(NotApplicable, match="no foreign images for toy: no others are named"):
         measurement.measure()
+
+
+def test_known_sets_that_are_not_there_are_left_out_and_told(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {"toy": {"near": ["kin"], "far": ["noise", "toy/flip"]}}
+    measurement = made(toy, near=None, far=None, known=known)
+    datamodule = measurement.recorder.datamodule("noise", measurement.model)
+    monkeypatch.setattr(datamodule, "faults", lambda split: ["not downloaded"])
+    with caplog.at_level("WARNING"):
+        results = measurement.measure()
+    sets = {key.rpartition("msp_")[2] for key in results if "auroc_msp" in key}
+    assert sets == {"kin", "near", "toy_flip"}  # no mean of the far ones: one is missing
+    assert "left out: noise" in caplog.text
+    assert "noise" not in {request.datamodule for request in measurement.requests()}
+
+
+def test_without_any_known_set_on_disk_it_is_not_applicable(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measurement = made(toy, **KNOWN)
+    datamodule = measurement.recorder.datamodule("kin", measurement.model)
+    monkeypatch.setattr(datamodule, "faults", lambda split: ["not downloaded"])
+    with pytest.raises(NotApplicable, match="kin are not on disk"):
+        measurement.measure()
+
+
+def test_a_stated_set_has_to_be_there(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measurement = made(toy, far=["noise"], known={"toy": {"far": ["noise"]}})
+    datamodule = measurement.recorder.datamodule("noise", measurement.model)
+    monkeypatch.setattr(datamodule, "faults", lambda split: ["not downloaded"])
+    assert "noise" in {request.datamodule for request in measurement.requests()}
 
 
 def test_a_mapping_names_known_datasets_on_both_sides(toy: Any) -> None:
