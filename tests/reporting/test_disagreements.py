@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -103,3 +104,12 @@ def test_the_records_of_a_run_are_those_of_its_model_and_subset(
     record("l1_filter", COMPRESSED_SAYS)
     keys = {manifest["key"] for manifest in records_of(run(empty, BASE), list_records(empty))}
     assert keys == mine
+
+
+@pytest.mark.parametrize(("limit", "found"), [(5, False), (6, True), (7, True)])
+def test_a_limit_that_leaves_no_sample_out_is_none(
+    empty: Layout, record: Record, limit: int, found: bool
+) -> None:
+    record("none", BASELINE_SAYS)  # of all six samples: no subset
+    limited = replace(run(empty, BASE), config={"limit_samples": limit})
+    assert bool(records_of(limited, list_records(empty))) == found
