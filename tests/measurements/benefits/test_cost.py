@@ -167,25 +167,26 @@ def test_the_start_of_another_runtime_is_not_known() -> None:
         measured(StartUp, model)
 
 
-class Ticking:
-    """6 J more at every reading; no time passes for the clock of the machine to matter."""
+class Hungry(Pixels):
+    """Takes 3 J for each image, and nothing when idle; it is its own energy counter."""
 
-    def __init__(self) -> None:
-        self.read = 0.0
+    taken = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.taken += 3.0 * len(images)
+        return super().forward(images)
 
     def joules(self) -> float:
-        self.read += 6
-        return self.read
+        return self.taken
 
 
-def test_energy_is_for_1000_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployment, "counter_of", lambda device: Ticking())
-    found = measured(Energy, Pixels(), seconds=0.002, idle_seconds=0.001, batch_size=4)
-    assert found.keys() == {"energy", "idle_power"}
-    assert found["idle_power"] > 0
-    calls = found["energy"].n
-    assert calls is not None
-    assert calls >= 1
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_energy_is_for_1000_images(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Hungry()
+    monkeypatch.setattr(deployment, "counter_of", lambda device: model)
+    found = measured(Energy, model, seconds=0.002, idle_seconds=0.001, batch_size=batch_size)
+    assert found == {"energy": 3000.0, "idle_power": 0.0}
+    assert found["energy"].n == model.taken / 3 / batch_size - 1  # the first call does not count
 
 
 def test_seconds_of_a_compression_add_up() -> None:
