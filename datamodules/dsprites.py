@@ -61,8 +61,8 @@ class DSprites(FactorDataModule):
         if (self.folder / FILE).is_file():
             return []
         return [
-            f"dsprites {split}: {FILE} not found in {self.folder}; get it from {self.homepage} and "
-            "set dataset_library.dsprites.root=<its folder>"
+            f"dsprites {split}: expected {FILE} in {self.folder}, found none; get it from "
+            f"{self.homepage} and set dataset_library.dsprites.root=<its folder>"
         ]
 
     def digest(self, split: Split, *, verify: bool) -> str:
