@@ -96,7 +96,7 @@ def test_a_description_has_all_its_parts(said: Callable[..., str]) -> None:
         "Squared calibration error with the binning bias subtracted",
         "Computed: Sum over bins of n_b/n [(acc - conf)^2 - acc (1 - acc) / (n_b - 1)].",
         "kind     property\nunit     none\nbetter   lower\nneeds    records\nversion  1\n",
-        "groups   base, calibration",
+        "groups   all, base, calibration, compression, imagenet\n",
         "reference\n  Kumar et al., Verified uncertainty calibration (2019)",
         "run\n  python evaluate.py measurements=[calibration_debiased]\n",
     ):

@@ -46,7 +46,7 @@ def test_every_view_has_every_format(filled: Any, what: Show) -> None:
     rows = json.loads(texts["json"])
     assert len(list(csv.DictReader(io.StringIO(texts["csv"])))) == len(rows)
     assert len(texts["markdown"].splitlines()) == 2 + len(rows)
-    assert texts["latex"].startswith(r"\begin{tabular}")
+    assert texts["latex"].startswith("% \\usepackage{booktabs}\n\\begin{tabular}")
     assert texts["table"].strip()
     assert "None" not in texts["table"] + texts["csv"]
 
