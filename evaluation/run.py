@@ -113,7 +113,7 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
         cells=cells,
         committed_before=sum(cell.state == "committed" for cell in plan.cells),
         passes=recorder.passes,
-        necessary=sum(not planned.stored for planned in plan.passes),
+        necessary=len({planned.key for planned in plan.passes if not planned.stored}),
         images=recorder.images_given,
     )
 
