@@ -281,8 +281,8 @@ class Recorder:
         if model.fingerprint() != wanted.model:
             raise RuntimeError(
                 f"{model.model_name or type(model).__name__} was changed after its records were "
-                "asked for; a measurement that changes weights has to put them back, and its source "
-                "must not be edited while it is evaluated"
+                "asked for; a measurement that changes weights has to put them back, and a model's "
+                "source must not be edited while it is evaluated"
             )
         there = self.stored(wanted)  # without a part: what it has stays
         held = {part for part in PARTS if there is not None and there.has(part)}
