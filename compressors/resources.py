@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-Need = Literal["batches", "score", "train"]
+Need = Literal["batches", "score", "train", "seed"]
 
 
 class Train(Protocol):

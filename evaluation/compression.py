@@ -128,7 +128,9 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
 
 def _needs(step: Mapping[str, Any]) -> bool:
     """Whether a step is decided by data."""
-    return "_target_" in step and bool(resolve(step["_target_"], expects=Compressor).needs)
+    if "_target_" not in step:
+        return False
+    return bool(resolve(step["_target_"], expects=Compressor).needs - {"seed"})
 
 
 def _without(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:

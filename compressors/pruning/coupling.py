@@ -39,6 +39,22 @@ class Tie:
     counted: Mapping[Filter, set[Channel]] = field(repr=False)
 
 
+def filter_rows(layer: Any, entries: Tensor) -> Tensor:
+    """What belongs to each filter of a layer, one row a filter.
+
+    Args:
+        layer: Convolution or linear layer.
+        entries: Of the shape of its weight: the weight, or a gradient.
+
+    Returns:
+        Float64 [filters, entries of a filter].
+    """
+    rows = entries.detach().double()
+    if getattr(layer, "transposed", False):  # [in, out / groups, ...], groups along the inputs
+        rows = rows.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return rows.flatten(1)
+
+
 def filter_norms(layer: Any) -> Tensor:
     """Sum of the magnitudes of each filter's weights, float64 [filters].
 
@@ -49,11 +65,7 @@ def filter_norms(layer: Any) -> Tensor:
         >>> filter_norms(layer).tolist()
         [3.0, 0.5]
     """
-    weight: Tensor = layer.weight.detach().double().abs()
-    if getattr(layer, "transposed", False):  # [in, out / groups, ...], groups along the inputs
-        by_group = weight.unflatten(0, (layer.groups, -1))
-        weight = by_group.transpose(1, 2).flatten(0, 1)
-    return weight.flatten(1).sum(dim=1)
+    return filter_rows(layer, layer.weight).abs().sum(dim=1)
 
 
 def filter_mask(layer: Any, filters: Tensor) -> dict[str, Tensor]:

@@ -3,9 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
@@ -27,6 +28,9 @@ from models.edits import Edits
 
 SHOWN = 6
 """Layers that a sentence names."""
+
+Rank = Callable[[str], Tensor | None]
+"""Full name of a layer -> score of each filter, float64 [filters], the lowest go first; or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,9 @@ class FilterPruner(Compressor):
     """Ranks the filters of each layer and removes floor(sparsity n) of them; at least one stays.
 
     Layers tied by additions lose the same filters, also layers that were not selected: a sentence
-    names them. A tie with an excluded layer stays whole. Where the network cannot be followed, the
-    filters of the selected layers are set to zero, and a sentence names what is in the way.
+    names them. A tie with a layer that is excluded or cannot be ranked stays whole. Where the
+    network cannot be followed, the filters of the selected layers are set to zero, and a sentence
+    names what is in the way.
 
     Args:
         dependency_aware: Rank tied filters by the sum over all layers of the tie; False ranks by
@@ -71,6 +76,7 @@ class FilterPruner(Compressor):
         "Linear",
     )
     default_types: ClassVar = treatable[:-1]
+    unranked: str = "it has no score"
 
     def __init__(self, *, dependency_aware: bool = True, **selection: Any) -> None:
         super().__init__(**selection)
@@ -81,12 +87,10 @@ class FilterPruner(Compressor):
         self.dependency_aware = dependency_aware
 
     @abstractmethod
-    def importance(self, task: Task, layer: str) -> Tensor:
-        """Score of each filter of a layer, float64 [filters]; the lowest go first.
+    def ranker(self, task: Task) -> Rank:
+        """How filters are ranked; called once, so this is where data is looked at.
 
-        Args:
-            task: The model and its inputs.
-            layer: Full name.
+        A layer that gives None stays whole; `unranked` says why that is.
         """
 
     def options(self) -> dict[str, Any]:
@@ -100,14 +104,17 @@ class FilterPruner(Compressor):
             raise ConfigError(
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
-        selected = {task.prefix + n: value for n, value in task.selection.sparsity.items()}
+        rank = cache(self.ranker(task))
+        named = {task.prefix + n: value for n, value in task.selection.sparsity.items()}
+        selected = {name: value for name, value in named.items() if rank(name) is not None}
+        whole = [name for name in named if name not in selected]
+        notes = [f"{_names(task, whole)}: left whole ({self.unranked})"] if whole else []
         try:
             graph = ChannelGraph(task.model, task.example_inputs)
         except IncompatibleModel as error:
-            blind = [self._only_mask(task, [n], s, str(error)) for n, s in selected.items()]
-            return _settle(task, blind, [])
+            blind = [_only_mask(task, rank, [n], s, str(error)) for n, s in selected.items()]
+            return _settle(task, blind, notes)
         proposals: list[Proposal] = []
-        notes: list[str] = []
         seen: set[str] = set()
         for name in selected:
             if name in seen:
@@ -115,31 +122,44 @@ class FilterPruner(Compressor):
             try:
                 tie = find_tie(graph, task.model, name)
             except IncompatibleModel as error:
-                proposals.append(self._only_mask(task, [name], selected[name], str(error)))
+                proposals.append(_only_mask(task, rank, [name], selected[name], str(error)))
                 continue
             seen.update(tie.layers)
-            proposal = self._propose(task, graph, tie, selected, notes)
+            own = {name: selected[name] for name in tie.layers if name in selected}
+            untouchable = self._untouchable(task, rank, tie)
+            if untouchable:
+                notes.append(f"{_names(task, own)}: left whole, tied to {untouchable}")
+                continue
+            proposal = self._propose(task, rank, graph, tie, own, notes)
             proposals += [proposal] if proposal else []
         return _settle(task, proposals, notes)
+
+    def _untouchable(self, task: Task, rank: Rank, tie: Tie) -> str:
+        """A layer of the tie that has to keep its filters, and why; empty where there is none."""
+        for name in tie.layers:
+            short = name.removeprefix(task.prefix)
+            if short in task.heads:
+                return f"{short}, which makes the logits"
+            if short in task.selection.excluded:
+                return f"{short}, which is excluded"
+            if rank(name) is None:
+                return f"{short} ({self.unranked})"
+        return ""
 
     def _propose(
         self,
         task: Task,
+        rank: Rank,
         graph: ChannelGraph,
         tie: Tie,
-        selected: Mapping[str, float],
+        own: Mapping[str, float],
         notes: list[str],
     ) -> Proposal | None:
         """Choose among tied filters; None, with a sentence, where all of them stay."""
-        own = [name for name in tie.layers if name in selected]
-        untouchable = _untouchable(task, tie)
-        if untouchable:
-            notes.append(f"{_names(task, own)}: left whole, tied to {untouchable}")
-            return None
-        sparsity = min(selected[name] for name in own)
-        if any(selected[name] != sparsity for name in own):
+        sparsity = min(own.values())
+        if any(value != sparsity for value in own.values()):
             notes.append(f"{_names(task, own)} are tied: the lowest sparsity, {sparsity:g}, counts")
-        importance = self._ranking(task, tie, own)
+        importance = _of_bundles(rank, tie.layers if self.dependency_aware else [*own][:1])
         filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
         touched = closed(graph, tie, filters)
         if touched is None:
@@ -147,41 +167,20 @@ class FilterPruner(Compressor):
             filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
             touched = closed(graph, tie, filters)
         if touched is None:
-            return self._only_mask(task, own, sparsity, "its filters hang together in circles")
+            return _only_mask(task, rank, own, sparsity, "its filters hang together in circles")
         if not filters:
-            count = width(task.model.get_submodule(own[0]))
+            count = width(task.model.get_submodule(next(iter(own))))
             notes.append(f"{_names(task, own)}: {sparsity:g} of {count} filters rounds to nothing")
             return None
-        others = [name for name in tie.layers if name not in selected]
+        others = [name for name in tie.layers if name not in own]
         note = f"{_names(task, others)}: pruned too, tied to {_names(task, own)}" if others else ""
-        masking = self._masking(task, {name: selected[name] for name in own})
-        return Proposal(layers=own, removal=as_edits(touched), masking=masking, note=note)
+        masking = _masking(task, rank, own)
+        return Proposal(layers=[*own], removal=as_edits(touched), masking=masking, note=note)
 
-    def _ranking(self, task: Task, tie: Tie, own: Sequence[str]) -> Callable[[list[Filter]], float]:
-        """Importance of filters that go together."""
-        ranked = tie.layers if self.dependency_aware else own[:1]
-        scores = {name: self.importance(task, name).tolist() for name in ranked}
 
-        def importance(bundle: list[Filter]) -> float:
-            return sum(scores[name][index] for name, index in bundle if name in scores)
-
-        return importance
-
-    def _masking(self, task: Task, sparsity: Mapping[str, float]) -> Edits:
-        """The same number of filters of each layer, zeroed; no layer has to agree with another."""
-        masked: dict[str, Tensor] = {}
-        for name, value in sparsity.items():
-            layer = task.model.get_submodule(name)
-            scores = self.importance(task, name)
-            gone = smallest(scores, count=count_removed(len(scores), value))
-            masked |= {f"{name}.{part}": mask for part, mask in filter_mask(layer, gone).items()}
-        return Edits(masked=masked)
-
-    def _only_mask(
-        self, task: Task, names: Sequence[str], sparsity: float, obstacle: str
-    ) -> Proposal:
-        masking = self._masking(task, dict.fromkeys(names, sparsity))
-        return Proposal(layers=list(names), removal=None, masking=masking, obstacle=obstacle)
+def by_weights(model: nn.Module, score: Callable[[nn.Module], Tensor]) -> Rank:
+    """Ranks every layer by a function of the layer itself."""
+    return lambda name: score(model.get_submodule(name))
 
 
 class L1Filter(FilterPruner):
@@ -192,9 +191,44 @@ class L1Filter(FilterPruner):
         layers of a residual sum follow the shortcut's ranking; here the sum over the tie decides.
     """
 
-    def importance(self, task: Task, layer: str) -> Tensor:
+    def ranker(self, task: Task) -> Rank:
         """Sum of the magnitudes of each filter's weights."""
-        return filter_norms(task.model.get_submodule(layer))
+        return by_weights(task.model, filter_norms)
+
+
+def _of_bundles(rank: Rank, layers: Iterable[str]) -> Callable[[list[Filter]], float]:
+    """Importance of filters that go together: the sum over these layers."""
+    scores = {name: _scores(rank, name).tolist() for name in layers}
+
+    def importance(bundle: list[Filter]) -> float:
+        return sum(scores[name][index] for name, index in bundle if name in scores)
+
+    return importance
+
+
+def _scores(rank: Rank, layer: str) -> Tensor:
+    """Scores of a layer that can be ranked."""
+    scores = rank(layer)
+    assert scores is not None
+    return scores
+
+
+def _masking(task: Task, rank: Rank, sparsity: Mapping[str, float]) -> Edits:
+    """The same number of filters of each layer, zeroed; no layer has to agree with another."""
+    masked: dict[str, Tensor] = {}
+    for name, value in sparsity.items():
+        scores = _scores(rank, name)
+        gone = smallest(scores, count=count_removed(len(scores), value))
+        mask = filter_mask(task.model.get_submodule(name), gone)
+        masked |= {f"{name}.{part}": entries for part, entries in mask.items()}
+    return Edits(masked=masked)
+
+
+def _only_mask(
+    task: Task, rank: Rank, names: Iterable[str], sparsity: float, obstacle: str
+) -> Proposal:
+    masking = _masking(task, rank, dict.fromkeys(names, sparsity))
+    return Proposal(layers=[*names], removal=None, masking=masking, obstacle=obstacle)
 
 
 def _settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
@@ -233,18 +267,7 @@ def _union(parts: Iterable[Edits | None]) -> Edits:
     return union
 
 
-def _untouchable(task: Task, tie: Tie) -> str:
-    """A layer of the tie that has to keep its filters, and why; empty where there is none."""
-    for name in tie.layers:
-        short = name.removeprefix(task.prefix)
-        if short in task.heads:
-            return f"{short}, which makes the logits"
-        if short in task.selection.excluded:
-            return f"{short}, which is excluded"
-    return ""
-
-
-def _names(task: Task, layers: Sequence[str]) -> str:
+def _names(task: Task, layers: Iterable[str]) -> str:
     short = [name.removeprefix(task.prefix) for name in layers]
     more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
     return ", ".join(short[:SHOWN]) + more
