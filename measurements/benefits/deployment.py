@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -159,7 +160,8 @@ class BatchDependence(Measurement):
     """How far the logits of an image depend on the others in its batch.
 
     Rounding alone gives about 1e-6 in float32. Quantization whose ranges are taken from each batch
-    gives far more: such a model answers differently alone than in a crowd.
+    gives far more: such a model answers differently alone than in a crowd. Images for which a logit
+    is not finite do not take part.
 
     Args:
         samples: Images, given once together in batches and once one by one.
@@ -180,12 +182,18 @@ class BatchDependence(Measurement):
         super().__init__(datamodule_names, model, experiment_config)
         self.samples = samples
 
+    def definition(self) -> dict[str, Any]:
+        """Changes with the size of the batches."""
+        return {**super().definition(), "batch": self.recorder.options.batch_size}
+
     def measure(self) -> dict[str, Estimate]:
         """Largest difference as a share of the largest logit, and share of changed decisions."""
         results: dict[str, Estimate] = {}
         for name in self.datamodule_names:
             together, alone = self._logits(name)
             n = len(alone)
+            if not n:
+                raise NotApplicable(f"no image of {name} gets finite logits")
             off = (together - alone).abs().max() / alone.abs().max().clamp(min=1e-12)
             changed = (together.argmax(1) != alone.argmax(1)).double().mean()
             for measured, value in (("batch_dependence", off), ("batch_decisions", changed)):
@@ -200,7 +208,9 @@ class BatchDependence(Measurement):
             for batch in batches:
                 together.append(self.model(batch.images).cpu())
                 alone += [self.model(image[None]).cpu() for image in batch.images]
-        return torch.cat(together), torch.cat(alone)
+        pair = torch.stack([torch.cat(together), torch.cat(alone)])
+        crowd, single = pair[:, pair.isfinite().all(dim=2).all(dim=0)]
+        return crowd, single
 
 
 class CompressionCost(ModelMeasurement):

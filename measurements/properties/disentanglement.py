@@ -29,8 +29,8 @@ class Disentanglement(Measurement):
 
     The model need not know the images: its features are asked, not its classes. SAP leaves out
     factors whose values have no order. Classifiers are not trained to be disentangled; the change
-    under compression tells more than the level. No intervals: forests and binned information are
-    biased on resamples.
+    under compression tells more than the level. Rows whose logits are not finite do not take part.
+    No intervals: forests and binned information are biased on resamples.
 
     Args:
         seed: Of the halves and of the forests of DCI.
@@ -85,12 +85,16 @@ class Disentanglement(Measurement):
         results: dict[str, Estimate] = {}
         for name, datamodule in datamodules.items():
             records = self.records(name, classes_of=MODEL)
+            records = records.take(records.finite.nonzero().flatten())
             for measured, value in self._scores(records, datamodule).items():
                 results[metric_key(name, self.split, measured)] = self.value(value, n=len(records))
         return results
 
     def _scores(self, records: Records, datamodule: FactorDataModule) -> dict[str, float]:
         columns = datamodule.factors(self.split)
+        still = [one for one in columns if len(_rows(columns, [one], records).unique()) < 2]
+        if still:
+            raise NotApplicable(f"in {len(records)} samples nothing varies: {', '.join(still)}")
         codes, factors = records.features, _rows(columns, list(columns), records)
         ordered = _rows(columns, datamodule.ordered, records)
         found = dci(codes, factors, seed=self.seed)

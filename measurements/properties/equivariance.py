@@ -1,6 +1,7 @@
 """Do the features move with the image?"""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ class Equivariance(Measurement):
     Images are rolled, right and down in a circle, by one place of the layer's feature map, so by
     as many pixels as its stride, and flipped left to right. Layers whose maps do not divide the
     image into whole places, or are too small for the border, are left out and counted, and so are
-    those that put out zeros alone. 0 is exactly equivariant, about 1.4 unrelated. Zero padding
-    shows at the edges: `border` leaves them out.
+    those that put out zeros alone, or what is not finite. 0 is exactly equivariant, about 1.4
+    unrelated. Zero padding shows at the edges: `border` leaves them out.
 
     Args:
         samples: Images the model is run on.
@@ -68,7 +69,8 @@ class Equivariance(Measurement):
 
     def _values(self, dataset: str) -> Iterator[tuple[str, Estimate]]:
         names = layer_names(self.model, (nn.Conv2d,))
-        errors = {key: each for key, each in self._errors(dataset, names).items() if each.length}
+        every = self._errors(dataset, names)
+        errors = {key: each for key, each in every.items() if each.length and isfinite(each.value)}
         if not errors:
             raise NotApplicable("no convolution has a feature map that can be moved")
         n = next(iter(errors.values())).samples

@@ -115,6 +115,8 @@ class Invariance(Measurement):
     def curves(self, name: str, model: ClassifierModule) -> Curves:
         """Scores and kept predictions for every view and kind."""
         clean = self.records_of(model, name)
+        if len(clean) < 2:
+            raise NotApplicable("one sample alone: there is no other image to compare with")
         found = Curves(samples=len(clean))
         for kind, views in self.transforms.by_kind.items():
             seen = [self.records_of(model, name, view=view) for view in views]

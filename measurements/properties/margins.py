@@ -21,7 +21,8 @@ class LogitMargin(MeanMeasurement):
     """By how much the label's logit leads the best other one; grows when all logits are scaled.
 
     From logits as they are stored, in half precision. `margin_negative` is the share of samples
-    on which another class leads: the error, without what is tied.
+    on which another class leads: the error, without what is tied. A row with a logit that is not
+    finite has the margin 0 and is one of them.
 
     Reference:
         Crammer & Singer, On the algorithmic implementation of multiclass kernel-based vector
@@ -30,12 +31,12 @@ class LogitMargin(MeanMeasurement):
 
     kind = "property"
     needs = frozenset({"records", "logits"})
-    unit, better, version = "logits", "higher", 1
+    unit, better, version = "logits", "higher", 2
 
     def per_sample(self, records: Records) -> dict[str, Tensor]:
         """Margin, and whether it is below 0."""
         margins = label_margins(records.logits, records.label)
-        return {"margin": margins, "margin_negative": margins < 0}
+        return {"margin": margins, "margin_negative": (margins < 0) | ~records.finite}
 
     def estimate(self, records: Records) -> dict[str, Estimate]:
         """Values, of which one is a share."""
@@ -90,6 +91,8 @@ class BoundaryDistance(Measurement):
         with evaluating(self.model):
             logits, features = self.model.logits_and_features(example_images(self.model, 2))
             given = nn.functional.linear(features, weight, None if bias is None else bias.float())
+        if not logits.isfinite().all():
+            raise NotApplicable("the model gives no finite logits")
         if not torch.allclose(given, logits, rtol=0, atol=TOLERANCE * float(logits.abs().max())):
             raise NotApplicable("the logits are not what the classifier head makes of its input")
         if len(weight.unique(dim=0)) < len(weight):

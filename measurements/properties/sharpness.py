@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from core.errors import NotApplicable
 from core.estimate import Estimate
 from core.names import Split, metric_key
 from measurements.functional.sharpness import (
@@ -18,6 +19,7 @@ from measurements.functional.sharpness import (
 )
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
+from recording.loop import evaluating
 
 SEED = 0
 
@@ -108,6 +110,9 @@ class Sharpness(Measurement):
         return loss
 
     def _found(self, loss: Loss) -> dict[str, float]:
+        with evaluating(self.model):
+            if not loss().isfinite():
+                raise NotApplicable("the loss at the weights is not finite")
         rise = worst_rise(
             self.model,
             loss,

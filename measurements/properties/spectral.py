@@ -71,6 +71,8 @@ class SpectralNorms(ModelMeasurement):
         assert isinstance(model, ClassifierModule), "baking keeps the class"
         for name, size in _input_sizes(model).items():
             layer = model.get_submodule(name)
+            if not torch.as_tensor(layer.weight).isfinite().all():
+                raise NotApplicable(f"{name} has weights that are not finite")
             if isinstance(layer, nn.Linear):
                 yield name, linear_spectral_norm(layer.weight)
             elif isinstance(layer, CONVOLUTIONS):

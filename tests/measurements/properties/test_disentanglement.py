@@ -39,7 +39,8 @@ class Recorder:
     def records(self, *_: Any, **asked: Any) -> Records:
         self.asked = asked
         features = self.features[CHOSEN]
-        return Records({"sample_id": CHOSEN}, classes=10, parts={"features": lambda: features})
+        columns = {"sample_id": CHOSEN, "finite": torch.ones(len(CHOSEN), dtype=torch.bool)}
+        return Records(columns, classes=10, parts={"features": lambda: features})
 
 
 def made(features: Tensor, data: ImageDataModule | None = None, **options: Any) -> Disentanglement:

@@ -68,6 +68,12 @@ def test_margins_worked_by_hand(toy: Callable[..., Any]) -> None:
     assert found["toy_test_margin"].better == "higher"
 
 
+def test_a_broken_row_is_an_error_of_margin_0(toy: Callable[..., Any]) -> None:
+    logits = torch.tensor([[3.0, 1.0], [torch.nan, 0.0]])
+    found = toy(LogitMargin, labels={"toy": torch.tensor([0, 0])}, now={"toy": logits}).measure()
+    assert found == {"toy_test_margin": 1.0, "toy_test_margin_negative": 0.5}
+
+
 class Fixed:
     """Gives records of written logits, of a dataset without a label space."""
 
@@ -158,6 +164,7 @@ def test_zeros_by_layer_channel_and_pattern_worked_by_hand() -> None:
     found = measured(PatternSparsity, model)  # all rows but [1 2 0 3] and [1 1 1 1]
     assert found == {"pattern_share_2_4": pytest.approx(4 / 6)}
     assert measured(PatternSparsity, model, n=1, m=2) == {"pattern_share_1_2": 8 / 12}
+    assert measured(PatternSparsity, model, n=1, m=4) == {"pattern_share_1_4": 2 / 6}
 
 
 def test_a_mask_that_is_still_attached_counts() -> None:
