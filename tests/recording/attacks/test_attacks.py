@@ -1,5 +1,7 @@
 """Attacks against models whose worst case is known, and what holds for any model."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -121,6 +123,35 @@ def test_many_steps_are_stronger_than_one_and_more_starts_than_one() -> None:
     assert left["pgd_16"].mean() < left["pgd_16_k1"].mean()
     assert (left["pgd_16_r3"] <= left["pgd_16"]).all()
     assert (left["pgd_16_r3"] < left["pgd_16"]).any()
+
+
+@pytest.mark.parametrize(("name", "norm"), [("pgd_16_k10", torch.inf), ("pgdl2_50_k10", 2)])
+def test_all_steps_together_are_two_and_a_half_distances_long(name: str, norm: float) -> None:
+    classify, _ = linear()
+    images = noise(4, low=0.3, high=0.7)
+    asked = []
+
+    def watched(seen: Tensor) -> Tensor:
+        asked.append(seen.detach())
+        return classify(seen)
+
+    one = made(name)
+    one(watched, images, labels_of(classify, images), IDS[:4])
+    clean, *places = asked
+    steps = [(after - before).flatten(1).norm(p=norm, dim=1) for before, after in pairwise(places)]
+    assert torch.equal(clean, images)
+    assert len(steps) == 10
+    longest = torch.stack(steps).max().item()  # the edge of the ball shortens others
+    assert longest == pytest.approx(2.5 * one.eps / 10, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fgsm_16", "pgd_16"])
+def test_a_gradient_that_is_0_in_some_pixels_is_seen(name: str) -> None:
+    classify, _ = linear()
+    half = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    images = noise()
+    found = made(name)(lambda seen: classify(seen * half), images, labels_of(classify, images), IDS)
+    assert not found.columns["zero_gradient"].any()
 
 
 def rounded(images: Tensor) -> Tensor:
