@@ -21,6 +21,13 @@ def test_two_samples_worked_by_hand() -> None:
     assert invariance(logits, transformed=moved) == pytest.approx(1 - 1 / 3)
 
 
+def test_it_is_a_ratio_of_means_not_a_mean_of_ratios() -> None:
+    # of three samples every pair is compared: 1, 2 and 3 apart, 2 in the mean, all times sqrt 2
+    logits = torch.tensor([[0.0, 0.0], [1.0, -1.0], [3.0, -3.0]])
+    moved = torch.tensor([[0.5, -0.5], [1.0, -1.0], [3.0, -3.0]])
+    assert invariance(logits, transformed=moved) == pytest.approx(1 - (0.5 / 3) / 2)
+
+
 def test_nothing_changed_is_exactly_1() -> None:
     logits = normal(50, 10)
     assert invariance(logits, transformed=logits.clone()) == 1.0
