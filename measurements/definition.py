@@ -14,6 +14,9 @@ from models.fingerprint import source_of
 BLANKS = {"model", "experiment_config"}
 """Arguments of an entry that are filled at run time."""
 
+DECIDING = ("measurements.", "recording.layers")
+"""Modules whose functions make numbers; what a record is has a version in its own key."""
+
 
 def definition_of(measurement: Measurement, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides a value beside the model and the machine; JSON.
@@ -70,7 +73,7 @@ def _files(kind: type) -> list[str]:
         if module.__name__ in found:
             continue
         found[module.__name__] = module
-        waiting += [used for used in _used(module) if ".functional" in used.__name__]
+        waiting += [used for used in _used(module) if used.__name__.startswith(DECIDING)]
     paths = (getattr(module, "__file__", None) for module in found.values())
     return [file_digest(Path(path)) for path in paths if path and Path(path).is_file()]
 
