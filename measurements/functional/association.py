@@ -19,14 +19,22 @@ DRAWS_A_PAIR = 40
 """So the smallest p-value is still below 0.05 after the adjustment for all pairs."""
 
 COUPLED = (
-    frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy", "nll",
+    frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy",
+               "real_accuracy", "human_cross_entropy", "margin_negative", "nll",
                "brier", "confidence_gap", "ece", "mce", "calibration_error_debiased", "aurc",
                "eaurc", "augrc", "risk_at_coverage"}),
-    frozenset({"params", "macs", "weight_bytes", "weight_sparsity"}),
+    frozenset({"params", "macs", "effective_macs", "bit_operations", "weight_bytes",
+               "file_bytes_gzip", "weight_sparsity", "channel_sparsity", "pattern_share"}),
     frozenset({"churn", "agreement", "negative_flip_rate", "positive_flip_rate", "nfr_relative",
                "unnecessary_churn", "delta_accuracy", "kl", "js", "total_variation"}),
 )  # fmt: skip
-"""Families of numbers that follow from each other by arithmetic: their correlation is no news."""
+"""Families of numbers that follow from each other by arithmetic: their correlation is no news.
+
+A name stands for all that begin with it and an underscore, such as those of single layers.
+"""
+
+VALUES_AT_ONCE = 2**21
+"""Numbers of a block of permutations: 16 MB in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +144,22 @@ def associate_all(
     """
     _require_lineages(len(set(lineages)))
     refused = left_out or coupled
-    pairs = [pair for pair in product(properties, benefits) if not refused(*pair)]
-    draws = draws or max(DRAWS, DRAWS_A_PAIR * len(pairs))
+    columns = {
+        (name, other): _of_both(properties[name], benefits[other], lineages)
+        for name, other in product(properties, benefits)
+        if not refused(name, other)
+    }
+    enough = {
+        pair: rows
+        for pair, rows in columns.items()
+        if len({owner for _, _, owner in rows}) >= FEWEST_LINEAGES
+    }
+    draws = draws or max(DRAWS, DRAWS_A_PAIR * len(enough))
     found = {}
-    for name, other in pairs:
-        both = zip(properties[name], benefits[other], lineages, strict=True)
-        rows = [row for row in both if row[0] is not None and row[1] is not None]
+    for pair, rows in enough.items():
+        x, y, owners = zip(*rows, strict=True)
         try:
-            x, y, owners = zip(*rows, strict=True) if rows else ((), (), ())
-            found[name, other] = associate(x, y, owners, generator=generator, draws=draws)
+            found[pair] = associate(x, y, owners, generator=generator, draws=draws)
         except NotApplicable:
             continue  # what is left out is documented
     adjusted = holm([one.p_value for one in found.values()])
@@ -152,6 +167,14 @@ def associate_all(
         pair: Association(**{**vars(one), "adjusted": p})
         for (pair, one), p in zip(found.items(), adjusted, strict=True)
     }
+
+
+def _of_both(
+    xs: Sequence[float | None], ys: Sequence[float | None], lineages: Sequence[str]
+) -> list[tuple[float, float, str]]:
+    """Property, benefit and lineage of the models that have both."""
+    rows = zip(xs, ys, lineages, strict=True)
+    return [(x, y, owner) for x, y, owner in rows if x is not None and y is not None]
 
 
 def coupled(name: str, other: str) -> bool:
@@ -164,11 +187,18 @@ def coupled(name: str, other: str) -> bool:
     Example:
         >>> coupled("accuracy", "nll"), coupled("accuracy", "params")
         (True, False)
-        >>> coupled("delta_nll", "delta_accuracy")
-        True
+        >>> coupled("delta_nll", "delta_accuracy"), coupled("risk_at_coverage_80", "accuracy")
+        (True, True)
     """
-    one, two = (text.removeprefix("delta_") for text in (name, other))
-    return one == two or any({one, two} <= family or {name, other} <= family for family in COUPLED)
+    pairs = [(name, other), (name.removeprefix("delta_"), other.removeprefix("delta_"))]
+    return any(
+        one == two or any(_is_of(family, one) and _is_of(family, two) for family in COUPLED)
+        for one, two in pairs
+    )
+
+
+def _is_of(family: frozenset[str], name: str) -> bool:
+    return any(f"{name}_".startswith(f"{stem}_") for stem in family)
 
 
 def _require_lineages(found: int) -> None:
@@ -203,11 +233,14 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
 def _permutation_p(
     x: np.ndarray, y: np.ndarray, generator: np.random.Generator, draws: int
 ) -> float:
-    shuffled = generator.permuted(np.tile(y, (draws, 1)), axis=1)
     x, y = x - x.mean(), y - y.mean()
     observed = abs(x @ y)  # the spread of both is the same in every permutation
-    as_far = np.abs(shuffled @ x) >= observed * (1 - 1e-12)
-    return (1 + int(as_far.sum())) / (1 + draws)
+    at_once, as_far = max(1, VALUES_AT_ONCE // len(y)), 0
+    for start in range(0, draws, at_once):
+        block = np.tile(y, (min(at_once, draws - start), 1))
+        shuffled = generator.permuted(block, axis=1)
+        as_far += int((np.abs(shuffled @ x) >= observed * (1 - 1e-12)).sum())
+    return (1 + as_far) / (1 + draws)
 
 
 def _bootstrap_interval(

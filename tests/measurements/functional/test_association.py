@@ -143,3 +143,35 @@ def test_all_pairs_are_adjusted_together() -> None:
 def test_all_pairs_need_ten_lineages_too() -> None:
     with pytest.raises(NotApplicable, match="10 lineages"):
         associate_all({"a": [1.0]}, {"b": [1.0]}, ["x"], generator=rng())
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("risk_at_coverage_80", "accuracy"),
+        ("margin_negative", "accuracy_class_3"),
+        ("ece_adaptive", "top5_accuracy"),
+        ("weight_sparsity_block1_conv1", "effective_macs"),
+        ("channel_sparsity_out", "file_bytes_gzip"),
+    ],
+)
+def test_what_measurements_call_their_numbers_is_coupled(name: str, other: str) -> None:
+    assert coupled(name, other)
+    assert coupled(f"delta_{name}", f"delta_{other}")
+    assert not coupled(name, "robust_accuracy_loss")
+    assert not coupled("effective_rank", other)
+
+
+def test_pairs_that_few_lineages_have_ask_for_no_permutations() -> None:
+    rising, names = list(range(20)), [str(i) for i in range(20)]
+    absent = {f"absent{i}": [None] * 11 + [1.0] * 9 for i in range(200)}
+    found = associate_all({"rank": rising, **absent}, {"accuracy": rising}, names, generator=rng())
+    assert found["rank", "accuracy"].p_value == 1 / 2001
+
+
+def test_permutations_in_blocks_give_the_same_p_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.random.default_rng(7).normal(size=(2, 12)).tolist()
+    names = list(map(str, range(12)))
+    whole = associate(x, y, names, generator=rng(), draws=300)
+    monkeypatch.setattr("measurements.functional.association.VALUES_AT_ONCE", 60)
+    assert associate(x, y, names, generator=rng(), draws=300) == whole
