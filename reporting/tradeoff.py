@@ -125,12 +125,17 @@ def _families(members: Sequence[Member]) -> list[list[Member]]:
     bases: dict[tuple[str, str], Member] = {}
     made: dict[tuple[str, str], list[Member]] = {}
     for member in members:
-        family = (member.lineage, str(member.run.config.get("limit_samples")))
+        family = (member.lineage, _part(member))
         if member.run.baseline is None:
             bases.setdefault(family, member)
         else:
             made.setdefault(family, []).append(member)
     return [[bases[family], *rest] for family, rest in made.items() if family in bases]
+
+
+def _part(member: Member) -> str:
+    """Which part of the data a run looked at: numbers of two parts are not compared."""
+    return str(member.run.config.get("limit_samples"))
 
 
 def _tradeoff(
@@ -141,9 +146,10 @@ def _tradeoff(
     )
     pairs = [_pair(member, accuracy, cost) for member in ordered]
     best = {ordered[i].run_id for i in pareto_front(pairs)}
-    rivals = [_pair(member, accuracy, cost) for member in everyone]
-    best_of_all = {everyone[i].run_id for i in pareto_front(rivals)}
     base = ordered[0]
+    rivals = [member for member in everyone if _part(member) == _part(base)]
+    front = pareto_front([_pair(member, accuracy, cost) for member in rivals])
+    best_of_all = {rivals[i].run_id for i in front}
     unit = base.value(cost)
     assert unit is not None, "only what was measured is here"
     return Tradeoff(
