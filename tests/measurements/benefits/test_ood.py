@@ -92,6 +92,20 @@ def test_each_dataset_has_foreign_sets_of_its_own(toy: Any) -> None:
     ]
 
 
+def test_foreign_images_are_answered_among_the_own_classes(toy: Any) -> None:
+    measurement = made(toy, near=["kin"], far=["toy/flip"])
+    given, read = measurement.recorder.records, set()
+
+    def noted(model: Any, name: str, split: str, view: str, **asked: Any) -> Any:
+        read.add((name, view, asked["classes_of"] or name))
+        return given(model, name, split, view, **asked)
+
+    measurement.recorder.records = noted
+    measurement.measure()
+    assert read == {(one.datamodule, one.view, one.classes_of) for one in measurement.requests()}
+    assert ("kin", "clean", "toy") in read
+
+
 def test_a_dataset_without_foreign_sets_is_not_applicable(toy: Any) -> None:
     measurement = made(toy, near=None, far=None, known={"kin": {"far": ["toy"]}})
     assert measurement.requests() == []
