@@ -187,6 +187,23 @@ def test_a_silent_layer_is_left_out() -> None:
     assert errors["sqnr_layers_left_out"] == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "measured", "lowest"),
+    [
+        (LayerError, "layer_sqnr_", "sqnr_lowest_layer"),
+        (LayerSimilarity, "layer_cka_", "cka_lowest_layer"),
+    ],
+)
+def test_the_lowest_layer_is_the_least_alike(kind: type, measured: str, lowest: str) -> None:
+    def more(backbone: Any) -> None:
+        backbone[0].weight += 0.3
+
+    results = layers(kind, more, samples=96)
+    values = [float(value) for name, value in results.items() if name.startswith(measured)]
+    assert len(set(values)) == 3
+    assert results[lowest] == min(values)
+
+
 @pytest.mark.parametrize("kind", [LayerError, LayerSimilarity])
 def test_the_batch_of_the_loader_does_not_matter(kind: type) -> None:
     def more(backbone: Any) -> None:
