@@ -31,6 +31,7 @@ class Trainable(pl.LightningModule):
         optimization: Optimizer and scheduler.
         objective: What a training step makes smaller.
         augmentation: Changes training images, None = as they are.
+        penalty: Is added to the objective of a training step, None = nothing is.
     """
 
     num_classes: int
@@ -41,6 +42,7 @@ class Trainable(pl.LightningModule):
         self.optimization = optimization
         self.objective: Objective = cross_entropy
         self.augmentation: Callable[[Tensor], Tensor] | None = None
+        self.penalty: Callable[[], Tensor] | None = None
 
     def configure_optimizers(self) -> Any:
         """Optimizer and scheduler by name, over what is not frozen."""
@@ -77,6 +79,8 @@ class Trainable(pl.LightningModule):
         if self.augmentation is not None:
             images = self.augmentation(images)
         loss = self.objective(self(images), images, labels)
+        if self.penalty is not None:
+            loss = loss + self.penalty()
         self.log("train_loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -42,6 +43,7 @@ def fit(
     temperature: float = 4.0,
     distillation_weight: float = 1.0,
     after_step: Callable[[nn.Module], None] | None = None,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
     seed: int = 0,
     trainer: Mapping[str, Any] | None = None,
     callbacks: Sequence[pl.Callback] = (),
@@ -64,6 +66,7 @@ def fit(
         temperature: Of the teacher's outputs.
         distillation_weight: Of the divergence from the teacher; the cross-entropy has 1.
         after_step: Called with `model` before the first and after every step: masks stay enforced.
+        penalty: Function of `model` that is added to what is made smaller.
         seed: Decides all randomness but the order of the data, which is the datamodule's.
         trainer: Options of Lightning's Trainer.
         callbacks: Further callbacks of the Trainer.
@@ -85,6 +88,8 @@ def fit(
         attributes["objective"] = Distillation(
             teacher=teacher, temperature=temperature, weight=distillation_weight
         )
+    if penalty is not None:
+        attributes["penalty"] = partial(penalty, model)
     options = {**QUIET, **(trainer or {})}
     if epochs is not None:
         options["max_epochs"] = epochs

@@ -108,12 +108,12 @@ class FilterPruner(Compressor):
         named = {task.prefix + n: value for n, value in task.selection.sparsity.items()}
         selected = {name: value for name, value in named.items() if rank(name) is not None}
         whole = [name for name in named if name not in selected]
-        notes = [f"{_names(task, whole)}: left whole ({self.unranked})"] if whole else []
+        notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
         try:
             graph = ChannelGraph(task.model, task.example_inputs)
         except IncompatibleModel as error:
             blind = [_only_mask(task, rank, [n], s, str(error)) for n, s in selected.items()]
-            return _settle(task, blind, notes)
+            return settle(task, blind, notes)
         proposals: list[Proposal] = []
         seen: set[str] = set()
         for name in selected:
@@ -128,11 +128,11 @@ class FilterPruner(Compressor):
             own = {name: selected[name] for name in tie.layers if name in selected}
             untouchable = self._untouchable(task, rank, tie)
             if untouchable:
-                notes.append(f"{_names(task, own)}: left whole, tied to {untouchable}")
+                notes.append(f"{names_of(task, own)}: left whole, tied to {untouchable}")
                 continue
             proposal = self._propose(task, rank, graph, tie, own, notes)
             proposals += [proposal] if proposal else []
-        return _settle(task, proposals, notes)
+        return settle(task, proposals, notes)
 
     def _untouchable(self, task: Task, rank: Rank, tie: Tie) -> str:
         """A layer of the tie that has to keep its filters, and why; empty where there is none."""
@@ -158,7 +158,9 @@ class FilterPruner(Compressor):
         """Choose among tied filters; None, with a sentence, where all of them stay."""
         sparsity = min(own.values())
         if any(value != sparsity for value in own.values()):
-            notes.append(f"{_names(task, own)} are tied: the lowest sparsity, {sparsity:g}, counts")
+            notes.append(
+                f"{names_of(task, own)} are tied: the lowest sparsity, {sparsity:g}, counts"
+            )
         importance = _of_bundles(rank, tie.layers if self.dependency_aware else [*own][:1])
         filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
         touched = closed(graph, tie, filters)
@@ -170,10 +172,14 @@ class FilterPruner(Compressor):
             return _only_mask(task, rank, own, sparsity, "its filters hang together in circles")
         if not filters:
             count = width(task.model.get_submodule(next(iter(own))))
-            notes.append(f"{_names(task, own)}: {sparsity:g} of {count} filters rounds to nothing")
+            notes.append(
+                f"{names_of(task, own)}: {sparsity:g} of {count} filters rounds to nothing"
+            )
             return None
         others = [name for name in tie.layers if name not in own]
-        note = f"{_names(task, others)}: pruned too, tied to {_names(task, own)}" if others else ""
+        note = (
+            f"{names_of(task, others)}: pruned too, tied to {names_of(task, own)}" if others else ""
+        )
         masking = _masking(task, rank, own)
         return Proposal(layers=[*own], removal=as_edits(touched), masking=masking, note=note)
 
@@ -231,7 +237,7 @@ def _only_mask(
     return Proposal(layers=[*names], removal=None, masking=masking, obstacle=obstacle)
 
 
-def _settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
+def settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
     """Take the removals that work on this network, and mask in the place of the others."""
     obstacles = {id(p): p.obstacle for p in proposals if p.removal is None}
     obstacles |= _failing(task, {id(p): p.removal for p in proposals if p.removal is not None})
@@ -240,7 +246,7 @@ def _settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Deci
     for reason in dict.fromkeys(obstacles.values()):
         names = [n for p in proposals if obstacles.get(id(p)) == reason for n in p.layers]
         notes.append(
-            f"{_names(task, names)}: filters are zero instead of removed, so size and latency "
+            f"{names_of(task, names)}: filters are zero instead of removed, so size and latency "
             f"stay, because {reason}"
         )
     return Decision(edits=edits, notes=notes)
@@ -267,7 +273,8 @@ def _union(parts: Iterable[Edits | None]) -> Edits:
     return union
 
 
-def _names(task: Task, layers: Iterable[str]) -> str:
+def names_of(task: Task, layers: Iterable[str]) -> str:
+    """Layers as a sentence names them."""
     short = [name.removeprefix(task.prefix) for name in layers]
     more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
     return ", ".join(short[:SHOWN]) + more

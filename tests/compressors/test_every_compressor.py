@@ -13,19 +13,29 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from compressors.base import Compressed, Compressor, Decision
+from compressors.deployment import Deployment
 from compressors.resources import Resources
 from core.errors import ConfigError
-from core.targets import build
+from core.targets import build, resolve
 from models.edits import Edits, history
 from models.small.digits import DigitsCNN
 from models.training import fit
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-FILES = sorted(path.stem for path in (CONFIG / "compressor").rglob("*.yaml") if path.stem != "none")
+
+
+def decides_edits(path: Path) -> bool:
+    """Whether a recipe keeps the class and its arithmetic; test_every_deployment has the others."""
+    target = OmegaConf.load(path).get("_target_")
+    kind = target and resolve(target, expects=Compressor)
+    return bool(kind) and not kind.simulated and not issubclass(kind, Deployment)
+
+
+FILES = sorted(path.stem for path in (CONFIG / "compressor").rglob("*.yaml") if decides_edits(path))
 SELECTION = {"sparsity", "op_types", "op_names", "exclude", "config_list"}
 IMAGES = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([3, 7])
-STRENGTHS: dict[str, tuple[float, float]] = {"sparsity": (0.3, 0.6)}
+STRENGTHS: dict[str, tuple[float, float]] = {"sparsity": (0.3, 0.6), "n": (3, 1)}
 """Keys that say how much is removed: less, and more."""
 
 

@@ -64,6 +64,14 @@ def test_one_step_of_gradient_descent(fit_quietly: Fit) -> None:
     assert model.weight.flatten().tolist() == [-0.5, 0.5]
 
 
+def test_a_penalty_is_added_for_this_training_alone(fit_quietly: Fit) -> None:
+    model = Line()
+    options = {"optimizer": "sgd", "learning_rate": 1.0, "epochs": 1}
+    fit_quietly(model, ONE, penalty=lambda trained: 3 * trained.weight.sum(), **options)
+    assert model.weight.flatten().tolist() == pytest.approx([-3.5, -2.5])  # gradients 0.5, -0.5
+    assert model.penalty is None
+
+
 def test_one_step_with_a_teacher(fit_quietly: Fit) -> None:
     # The teacher is sure of class 0: its part of the gradient at T = 1 is (-1/2, 1/2).
     teacher = Line()

@@ -1,0 +1,261 @@
+"""Channels whose BatchNorm scales them down, one threshold for the whole network."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from compressors.amount import count_removed
+from compressors.base import Compressor, Decision, Task
+from compressors.pruning.coupling import Filter, Tie, closed, find_tie, width
+from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.filters import Proposal, names_of, settle
+from compressors.resources import Resources
+from compressors.tracing import LAYERS
+from core.errors import ConfigError, IncompatibleModel
+from models.edits import Edits, perform
+
+Gamma = tuple[str, int]
+"""BatchNorm and channel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """What goes or stays as one.
+
+    Args:
+        tie: Index of the layers it belongs to; None where they could not be followed.
+        filters: Tied filters.
+        gammas: What scales them.
+        score: Mean magnitude of the gammas that were selected.
+    """
+
+    tie: int | None
+    filters: list[Filter]
+    gammas: list[Gamma]
+    score: float
+
+
+class Slim(Compressor):
+    """Removes the channels with the smallest BatchNorm scales (gammas), over the whole network.
+
+    Of all channels of the selected BatchNorms together, at most floor(sparsity n) go: those under
+    one threshold; one stays in each layer. Channels that are tied by additions have several
+    gammas: their mean counts. Before, the network is trained with a penalty on the gammas.
+
+    Args:
+        epochs: Of that training; 0 takes the gammas as they are.
+        l1: Penalty on the sum of the gammas' magnitudes.
+        **selection: Those of Compressor; names are those of BatchNorms.
+
+    Reference:
+        Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017.
+    """
+
+    treatable: ClassVar = ("BatchNorm2d",)
+    default_types: ClassVar = treatable
+    needs: ClassVar = frozenset({"train"})
+
+    def __init__(self, *, epochs: int = 10, l1: float = 1e-4, **selection: Any) -> None:
+        super().__init__(**selection)
+        faults = []
+        if type(epochs) is not int or epochs < 0:
+            faults.append(f"compressor.epochs is a number of epochs, 0 for none, got {epochs!r}")
+        if isinstance(l1, bool) or not isinstance(l1, int | float) or not l1 >= 0:
+            faults.append(f"compressor.l1 is at least 0, got {l1!r}")
+        if faults:
+            raise ConfigError(faults)
+        self.epochs, self.l1 = epochs, l1
+
+    def options(self) -> dict[str, Any]:
+        """How the gammas are trained before."""
+        return {"epochs": self.epochs, "l1": self.l1}
+
+    def plan(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
+    ) -> Decision:
+        """As every compressor; a model without BatchNorm has its own sentence."""
+        if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
+            raise IncompatibleModel(
+                f"{self.name} ranks channels by the scales of BatchNorm2d, and this model has no "
+                "BatchNorm2d; take another criterion, such as l1_filter or taylor_fo_weight"
+            )
+        return super().plan(model, example_inputs, resources)
+
+    def decide(self, task: Task) -> Decision:
+        """Train if wanted, rank all channels, try the removal out."""
+        values = sorted(set(task.selection.sparsity.values()))
+        if len(values) > 1:
+            raise ConfigError([f"{self.name} has one sparsity for the whole network, got {values}"])
+        names = [task.prefix + name for name in task.selection.sparsity]
+        bare = [name for name in names if _gammas(task, name) is None]
+        names = [name for name in names if name not in bare]
+        notes = [f"{names_of(task, bare)}: left whole, without scales"] if bare else []
+        if self.epochs and names:
+            self._train(task, names)
+        chosen = _Channels(task, names, values[0])
+        decision = settle(task, list(chosen.proposals()), [*notes, *chosen.notes])
+        if not self.epochs or decision.edits.is_empty:
+            return decision
+        perform(task.model, decision.edits)
+        return Decision(model=task.model, notes=decision.notes)
+
+    def _train(self, task: Task, names: Sequence[str]) -> None:
+        """Train all of the network, the gammas towards zero."""
+        frozen = [name for name in names if not cast(Tensor, _gammas(task, name)).requires_grad]
+        if frozen:
+            raise ConfigError(
+                [
+                    f"{names_of(task, frozen)}: frozen, so the scales cannot be trained; pass "
+                    "compressor.epochs=0 to rank them as they are"
+                ]
+            )
+
+        def penalty(model: nn.Module) -> Tensor:
+            scales = [cast(Tensor, model.get_submodule(name).weight) for name in names]
+            return self.l1 * torch.cat(scales).abs().sum()
+
+        task.given.train(task.model, epochs=self.epochs, penalty=penalty)
+
+
+class _Channels:
+    """All channels behind the selected BatchNorms, and those that go."""
+
+    def __init__(self, task: Task, names: Sequence[str], sparsity: float) -> None:
+        self.task = task
+        self.magnitudes = {n: cast(Tensor, _gammas(task, n)).detach().abs() for n in names}
+        self.obstacle = "no layer before it could be followed"
+        self.notes: list[str] = []
+        self.ties: list[Tie] = []
+        self.graph: ChannelGraph | None = None
+        self.reached: set[str] = set()
+        self.channels = [*self._followed(), *self._alone()]
+        total = sum(len(self._selected(channel.gammas)) for channel in self.channels)
+        self.chosen = self._below_threshold(count_removed(total, sparsity) if total else 0)
+        if total and not self.chosen:
+            self.notes.append(f"{sparsity:g} of {total} channels rounds to nothing")
+
+    def proposals(self) -> Iterator[Proposal]:
+        """What to do, tie by tie."""
+        for index in dict.fromkeys(channel.tie for channel in self.chosen):
+            mine = [channel for channel in self.chosen if channel.tie == index]
+            gammas = [gamma for channel in mine for gamma in channel.gammas]
+            layers = list(dict.fromkeys(name for name, _ in gammas))
+            own = [name for name in layers if name in self.magnitudes]
+            masking, obstacle, touched, note = _masks(self.task.model, gammas), "", None, ""
+            if index is None or self.graph is None:
+                obstacle = self.obstacle
+            else:
+                filters = [one for channel in mine for one in channel.filters]
+                touched = closed(self.graph, self.ties[index], filters)
+                obstacle = "its filters hang together in circles" if touched is None else ""
+            others = [name for name in layers if name not in own]
+            if others:
+                tied = names_of(self.task, own)
+                note = f"{names_of(self.task, others)}: pruned too, tied to {tied}"
+            removal = None if touched is None else as_edits(touched)
+            yield Proposal(
+                layers=own, removal=removal, masking=masking, obstacle=obstacle, note=note
+            )
+
+    def _followed(self) -> Iterator[Channel]:
+        """Channels whose filters the dependency graph knows."""
+        model = self.task.model
+        try:
+            self.graph = graph = ChannelGraph(model, self.task.example_inputs)
+        except IncompatibleModel as error:
+            self.obstacle = str(error)
+            return
+        seen: set[str] = set()
+        for name, module in model.named_modules():
+            if not isinstance(module, LAYERS) or name in seen:
+                continue
+            try:
+                tie = find_tie(graph, model, name)
+                behind = _behind(graph, model, tie)
+            except IncompatibleModel as error:
+                self.obstacle = str(error)
+                continue
+            seen.update(tie.layers)
+            if not self._is_free(tie, behind):
+                continue
+            self.ties.append(tie)
+            for bundle in tie.bundles:
+                gammas = list(dict.fromkeys(g for one in bundle for g in behind.get(one, [])))
+                if self._selected(gammas):
+                    yield self._channel(len(self.ties) - 1, bundle, gammas)
+
+    def _is_free(self, tie: Tie, behind: Mapping[Filter, list[Gamma]]) -> bool:
+        """Whether a tie has selected gammas and may lose channels; a sentence where it may not."""
+        norms = list(dict.fromkeys(name for gammas in behind.values() for name, _ in gammas))
+        own = [name for name in norms if name in self.magnitudes]
+        self.reached.update(own)
+        for name in (*tie.layers, *norms):
+            short = name.removeprefix(self.task.prefix)
+            is_head = short in self.task.heads
+            if own and (is_head or short in self.task.selection.excluded):
+                why = "makes the logits" if is_head else "is excluded"
+                own_names = names_of(self.task, own)
+                self.notes.append(f"{own_names}: left whole, tied to {short}, which {why}")
+                return False
+        return bool(own)
+
+    def _alone(self) -> Iterator[Channel]:
+        """Channels of BatchNorms that no followed layer feeds: they can be set to zero."""
+        for name, magnitudes in self.magnitudes.items():
+            if name not in self.reached:
+                yield from (self._channel(None, [], [(name, i)]) for i in range(len(magnitudes)))
+
+    def _channel(self, tie: int | None, filters: list[Filter], gammas: list[Gamma]) -> Channel:
+        own = [float(self.magnitudes[name][i]) for name, i in self._selected(gammas)]
+        return Channel(tie=tie, filters=filters, gammas=gammas, score=sum(own) / len(own))
+
+    def _selected(self, gammas: Sequence[Gamma]) -> list[Gamma]:
+        return [gamma for gamma in gammas if gamma[0] in self.magnitudes]
+
+    def _below_threshold(self, budget: int) -> list[Channel]:
+        """Channels of least score; the first that the budget does not cover is the threshold."""
+        model = self.task.model
+        left = {name: width(model.get_submodule(name)) for tie in self.ties for name in tie.layers}
+        left |= {name: len(magnitudes) for name, magnitudes in self.magnitudes.items()}
+        chosen: list[Channel] = []
+        for channel in sorted(self.channels, key=lambda one: one.score):
+            own = self._selected(channel.gammas)
+            cost = Counter(name for name, _ in [*channel.filters, *own])
+            if any(left[name] <= count for name, count in cost.items()):
+                continue
+            budget -= len(own)
+            if budget < 0:
+                break
+            left = {name: count - cost[name] for name, count in left.items()}
+            chosen.append(channel)
+        return chosen
+
+
+def _behind(graph: ChannelGraph, model: nn.Module, tie: Tie) -> dict[Filter, list[Gamma]]:
+    """The BatchNorm channels that go with each filter."""
+    behind: dict[Filter, list[Gamma]] = {}
+    for name in tie.layers:
+        for item in graph.touched(name, range(width(model.get_submodule(name)))):
+            if isinstance(graph.module(item.name), nn.BatchNorm2d):
+                for channel, root in zip(item.channels, item.roots, strict=True):
+                    behind.setdefault((name, root), []).append((item.name, channel))
+    return behind
+
+
+def _masks(model: nn.Module, gammas: Sequence[Gamma]) -> Edits:
+    """Scale and shift of these channels, zero."""
+    masked: dict[str, Tensor] = {}
+    for name, channel in gammas:
+        for part, tensor in model.get_submodule(name).named_parameters():
+            mask = masked.setdefault(f"{name}.{part}", torch.zeros(len(tensor), dtype=torch.bool))
+            mask[channel] = True
+    return Edits(masked=masked)
+
+
+def _gammas(task: Task, name: str) -> Tensor | None:
+    """Scales of a BatchNorm by its full name; None where it has none."""
+    return cast(Tensor | None, task.model.get_submodule(name).weight)
