@@ -79,6 +79,8 @@ class Equivariance(Measurement):
         )
         for kind in ("roll", "flip"):
             found = {layer: each.value for (of, layer), each in errors.items() if of == kind}
+            if not found:
+                continue
             measured = f"equivariance_error_{kind}"
             yield measured, self.value(sum(found.values()) / len(found), n=n)
             for layer, value in found.items():

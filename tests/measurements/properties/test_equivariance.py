@@ -104,3 +104,22 @@ def test_layers_that_cannot_be_compared_are_counted_and_not_measured() -> None:
 def test_without_a_map_to_move_there_is_nothing_to_measure(model: nn.Module) -> None:
     with pytest.raises(NotApplicable, match="no convolution"):
         found(nn.Sequential(model))
+
+
+class Spiked(nn.Conv2d):
+    """NaN for an image whose right half is the brighter one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.mean(dim=(1, 2)).split(4, dim=1)
+        broken = left.mean(dim=1) < right.mean(dim=1)
+        return super().forward(x).masked_fill(broken[:, None, None, None], torch.nan)
+
+
+def test_a_movement_that_gives_nan_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    bright = torch.zeros(20, 1, 8, 8)
+    bright[..., 1] = 1  # rolled by one place it stays on the left, mirrored it does not
+    monkeypatch.setattr(f"{__name__}.IMAGES", bright)
+    results = found(nn.Sequential(Spiked(1, 1, 3, padding=1, padding_mode="circular")))
+    assert results["error_roll"] == pytest.approx(0, abs=1e-6)
+    assert results["layers_left_out"] == 0
+    assert "error_flip" not in results
