@@ -57,6 +57,15 @@ def test_a_verdict_may_not_outlive_the_count(filled: Any) -> None:
     assert found["digits_test_top5"].verdict_holm == "no difference"
 
 
+def test_a_p_value_of_the_level_itself_decides_nothing(sweep: Any) -> None:
+    sweep.run("base")
+    for name, p in (("at", 0.05), ("below", 0.0499)):
+        sweep.run(name, of="base")
+        sweep.cell(name, "paired", digits_test_mcnemar_p=Estimate(p, unit="p"))
+    found = {one.run_id: one.verdict for one in significance(read_members(sweep.layout))}
+    assert found == {"at": "unresolved", "below": "different"}
+
+
 def test_what_is_no_comparison_is_not_counted(filled: Any) -> None:
     found = judged(filled)
     assert "digits_test_group_gap_p" not in found

@@ -140,6 +140,14 @@ def test_all_pairs_are_adjusted_together() -> None:
     assert [one.adjusted for one in found.values()] == holm(raw)
 
 
+def test_a_lineage_is_the_mean_of_its_models() -> None:
+    prop = [value for i in range(10) for value in (i * i, 3 * i, -i * i)]  # i in the mean
+    benefit = [i for i in range(10) for _ in range(3)]
+    found = associate(prop, benefit, list(map(str, benefit)), generator=rng(), draws=20)
+    assert found.pearson == pytest.approx(1)
+    assert (found.lineages, found.models) == (10, 30)
+
+
 def test_all_pairs_need_ten_lineages_too() -> None:
     with pytest.raises(NotApplicable, match="10 lineages"):
         associate_all({"a": [1.0]}, {"b": [1.0]}, ["x"], generator=rng())
