@@ -1,22 +1,18 @@
 """Accuracy group by group: who is served worst, and by how much?"""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from omegaconf import DictConfig
 
-from core.errors import NotApplicable
 from core.estimate import Estimate
-from core.names import metric_key
 from measurements.functional.fairness import gap_permutation, group_accuracies
-from measurements.groups import Grouping, GroupTables
-from measurements.measurement import BOOTSTRAP_SEED, Measurement
-from models.base_model import ClassifierModule
+from measurements.grouped import GroupMeasurement
+from measurements.groups import Grouping
+from measurements.measurement import BOOTSTRAP_SEED
 from recording.records import Records
 
 
-class GroupFairness(Measurement):
+class GroupFairness(GroupMeasurement):
     """Accuracy of every group, the worst of them, and how far the groups lie apart.
 
     Highest minus lowest is positive even for groups that do not matter: it is shown beside its mean
@@ -32,40 +28,13 @@ class GroupFairness(Measurement):
     kind = "benefit"
     unit, better, version = "fraction", "higher", 1
 
-    def __init__(
-        self,
-        datamodule_names: Sequence[str],
-        model: ClassifierModule,
-        experiment_config: DictConfig,
-        *,
-        group_files: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(datamodule_names, model, experiment_config)
-        self.tables = GroupTables(group_files or {})
+    def seen(self, name: str) -> tuple[Records, ...]:
+        """What the model said."""
+        return (self.records(name),)
 
-    def definition(self) -> dict[str, Any]:
-        """Changes with the tables of groups."""
-        return {**super().definition(), "tables": self.tables.digests()}
-
-    def measure(self) -> dict[str, Estimate]:
-        """For every column of groups; a dataset without any is passed over."""
-        results: dict[str, Estimate] = {}
-        reason = "no dataset is given"
-        for name in self.datamodule_names:
-            records = self.records(name)
-            try:
-                parts = self.tables.groupings(name, self.datamodules[name], self.split, records)
-            except NotApplicable as absent:
-                reason = str(absent)
-                continue
-            for grouping in parts:
-                for measured, value in self._values(grouping, records):
-                    results[metric_key(name, self.split, measured)] = value
-        if not results:
-            raise NotApplicable(reason)
-        return results
-
-    def _values(self, grouping: Grouping, records: Records) -> Iterator[tuple[str, Estimate]]:
+    def of_groups(self, grouping: Grouping, *seen: Records) -> Iterator[tuple[str, Estimate]]:
+        """Accuracy of every group, then what is said about all of them."""
+        (records,) = seen
         column = grouping.column
         found = group_accuracies(records.correct, grouping.codes)
         for code, hits, n, (low, high) in zip(

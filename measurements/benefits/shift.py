@@ -9,7 +9,8 @@ from torch import Tensor
 
 from core.errors import NotApplicable
 from core.estimate import Estimate
-from core.names import CLEAN, metric_key
+from core.names import metric_key
+from measurements.corrupted import SEVERITIES, CorruptedMeasurement
 from measurements.functional.corruption import (
     ALEXNET_ERRORS,
     alexnet_mce,
@@ -18,11 +19,8 @@ from measurements.functional.corruption import (
 )
 from measurements.functional.shift import accuracy_gap, effective_robustness, published_line
 from measurements.measurement import Measurement, Request, ends, mean_interval
-from measurements.views import CorruptionViews
 from models.base_model import ClassifierModule
 from recording.records import Records
-
-SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class NaturalShift(Measurement):
@@ -91,7 +89,7 @@ class NaturalShift(Measurement):
         yield "effective_robustness", self.value(beyond, n=len(after), better="higher")
 
 
-class CorruptionError(Measurement):
+class CorruptionError(CorruptedMeasurement):
     """Error on corrupted images: each corruption, their mean, and what they add to the clean error.
 
     Against AlexNet (mCE) only for the datasets that are ImageNet-C itself, and only with all its 15
@@ -119,8 +117,13 @@ class CorruptionError(Measurement):
         severities: Sequence[int] = SEVERITIES,
         imagenet_c: Sequence[str] = ("imagenet_c",),
     ) -> None:
-        super().__init__(datamodule_names, model, experiment_config)
-        self.corrupted = CorruptionViews(corruptions=corruptions, severities=severities)
+        super().__init__(
+            datamodule_names,
+            model,
+            experiment_config,
+            corruptions=corruptions,
+            severities=severities,
+        )
         self.imagenet_c = list(imagenet_c)
 
     @property
@@ -129,22 +132,11 @@ class CorruptionError(Measurement):
         has_all = set(ALEXNET_ERRORS) <= set(self.corrupted.corruptions)
         return has_all and set(self.corrupted.severities) == set(SEVERITIES)
 
-    def requests(self) -> list[Request]:
-        """Clean records and those of every view, of the datasets that have them."""
-        return [
-            Request(datamodule=name, split=self.split, view=view)
-            for name in self.corrupted.having(self.datamodules)
-            for view in (CLEAN, *self.corrupted.names)
-        ]
-
     def measure(self) -> dict[str, Estimate]:
         """`corruption_error_<corruption>`, `mean_corruption_error`, `corruption_gap`, mCE."""
-        names = self.corrupted.having(self.datamodules)
-        if not names:
-            raise NotApplicable(self.corrupted.absent)
         return {
             metric_key(name, self.split, measured): value
-            for name in names
+            for name in self.require_corrupted()
             for measured, value in self._values(name)
         }
 

@@ -1,22 +1,19 @@
 """What corruption costs the compressed model, against what it costs its baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
-from core.errors import NotApplicable
 from core.estimate import Estimate
-from core.names import CLEAN, metric_key
-from measurements.functional.corruption import ALEXNET_ERRORS, corruption_gap
+from core.names import metric_key
+from measurements.corrupted import CorruptedMeasurement
+from measurements.functional.corruption import corruption_gap
 from measurements.functional.intervals import paired_difference
-from measurements.measurement import PairedMeasurement, Request, bounded, ends
-from measurements.views import CorruptionViews
-from models.base_model import ClassifierModule
+from measurements.measurement import PairedMeasurement, bounded, ends, mean_interval
 
 
-class CorruptionGap(PairedMeasurement):
+class CorruptionGap(PairedMeasurement, CorruptedMeasurement):
     """Error that corruption adds to the model: minus, and over, what it adds to the baseline.
 
     The ratio only where what is added to the baseline is certainly not 0.
@@ -31,34 +28,11 @@ class CorruptionGap(PairedMeasurement):
 
     unit, better, version = "fraction", "lower", 1
 
-    def __init__(
-        self,
-        datamodule_names: Sequence[str],
-        model: ClassifierModule,
-        experiment_config: DictConfig,
-        *,
-        corruptions: Sequence[str] = tuple(ALEXNET_ERRORS),
-        severities: Sequence[int] = (1, 2, 3, 4, 5),
-    ) -> None:
-        super().__init__(datamodule_names, model, experiment_config)
-        self.corrupted = CorruptionViews(corruptions=corruptions, severities=severities)
-
-    def requests(self) -> list[Request]:
-        """Clean records and those of every view, of the datasets that have them."""
-        return [
-            Request(datamodule=name, split=self.split, view=view)
-            for name in self.corrupted.having(self.datamodules)
-            for view in (CLEAN, *self.corrupted.names)
-        ]
-
     def measure(self) -> dict[str, Estimate]:
         """Changes of error and of the gap, and `corruption_gap_ratio` where it has a meaning."""
-        names = self.corrupted.having(self.datamodules)
-        if not names:
-            raise NotApplicable(self.corrupted.absent)
         results: dict[str, Estimate] = {}
         unit = {"corruption_gap_ratio": ""}
-        for name in names:
+        for name in self.require_corrupted():
             now, before = self._hits(name)
             found = corruption_gap(*now, baseline=before)
             error = paired_difference((before[1].double() - now[1].double()).mean(dim=1))
@@ -83,3 +57,45 @@ class CorruptionGap(PairedMeasurement):
             for side in (0, 1)
         )
         return now, before
+
+
+class CorruptionFlips(PairedMeasurement, CorruptedMeasurement):
+    """Predictions that compression changes on corrupted images, and those of them it breaks.
+
+    Of each corruption the mean over its severities, and the mean over all corruptions.
+
+    Args:
+        corruptions: Names of the views without their severity.
+        severities: Which of the views `<corruption>_<severity>` are looked at.
+
+    Reference:
+        Yan et al., Positive-congruent training (2021), negative flip rate; Milani Fard et al.
+        (2016), churn; here on corrupted images.
+    """
+
+    unit, better, version = "fraction", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """`corruption_churn` and `corruption_negative_flips`, of each corruption and of all."""
+        return {
+            metric_key(name, self.split, measured): value
+            for name in self.require_corrupted()
+            for measured, value in self._values(name)
+        }
+
+    def _values(self, name: str) -> Iterator[tuple[str, Estimate]]:
+        flips: dict[str, list[Tensor]] = {"churn": [], "negative_flips": []}
+        for corruption, views in self.corrupted.by_corruption.items():
+            pairs = [self.pair(name, view) for view in views]
+            changed = [now.predicted != before.predicted for now, before in pairs]
+            broken = [before.correct & ~now.correct for now, before in pairs]
+            for measured, of_views in (("churn", changed), ("negative_flips", broken)):
+                of_sample = torch.stack(of_views).double().mean(dim=0)
+                flips[measured].append(of_sample)
+                yield f"corruption_{measured}_{corruption}", self._mean(of_sample)
+        for measured, of_corruptions in flips.items():
+            yield f"mean_corruption_{measured}", self._mean(torch.stack(of_corruptions).mean(dim=0))
+
+    def _mean(self, of_sample: Tensor) -> Estimate:
+        interval = mean_interval(of_sample)
+        return self.value(of_sample.mean().item(), n=len(of_sample), **ends(interval))

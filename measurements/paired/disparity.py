@@ -1,12 +1,9 @@
 """Whom does compression harm: does the gap between groups widen, are classes hit unevenly?"""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from omegaconf import DictConfig
 
-from core.errors import NotApplicable
 from core.estimate import Estimate
 from core.names import metric_key
 from measurements.functional.fairness import (
@@ -15,13 +12,13 @@ from measurements.functional.fairness import (
     group_accuracies,
 )
 from measurements.functional.intervals import paired_difference
-from measurements.groups import Grouping, GroupTables
+from measurements.grouped import GroupMeasurement
+from measurements.groups import Grouping
 from measurements.measurement import BOOTSTRAP_SEED, PairedMeasurement, bounded, ends
-from models.base_model import ClassifierModule
 from recording.records import Records
 
 
-class DisparityAmplification(PairedMeasurement):
+class DisparityAmplification(PairedMeasurement, GroupMeasurement):
     """Change of the gap between the best and the worst group, tested by shuffling the groups.
 
     Args:
@@ -34,42 +31,13 @@ class DisparityAmplification(PairedMeasurement):
 
     unit, better, version = "fraction", "lower", 1
 
-    def __init__(
-        self,
-        datamodule_names: Sequence[str],
-        model: ClassifierModule,
-        experiment_config: DictConfig,
-        *,
-        group_files: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(datamodule_names, model, experiment_config)
-        self.tables = GroupTables(group_files or {})
+    def seen(self, name: str) -> tuple[Records, ...]:
+        """What both models said."""
+        return self.pair(name)
 
-    def definition(self) -> dict[str, Any]:
-        """Changes with the tables of groups."""
-        return {**super().definition(), "tables": self.tables.digests()}
-
-    def measure(self) -> dict[str, Estimate]:
-        """For every column of groups; a dataset without any is passed over."""
-        results: dict[str, Estimate] = {}
-        reason = "no dataset is given"
-        for name in self.datamodule_names:
-            now, before = self.pair(name)
-            try:
-                parts = self.tables.groupings(name, self.datamodules[name], self.split, now)
-            except NotApplicable as absent:
-                reason = str(absent)
-                continue
-            for grouping in parts:
-                for measured, value in self._values(grouping, now, before):
-                    results[metric_key(name, self.split, measured)] = value
-        if not results:
-            raise NotApplicable(reason)
-        return results
-
-    def _values(
-        self, grouping: Grouping, now: Records, before: Records
-    ) -> Iterator[tuple[str, Estimate]]:
+    def of_groups(self, grouping: Grouping, *seen: Records) -> Iterator[tuple[str, Estimate]]:
+        """Change of every group, then of the gap between them."""
+        now, before = seen
         column, codes = grouping.column, grouping.codes
         yield from self._changes(grouping, now, before)
         generator = np.random.default_rng(BOOTSTRAP_SEED)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.errors import NotApplicable
-from measurements.paired.corruption import CorruptionGap
+from measurements.paired.corruption import CorruptionFlips, CorruptionGap
 from measurements.paired.disparity import ClassSpread, DisparityAmplification
 from measurements.paired.noninferiority import NonInferiority
 from measurements.paired.probabilities import LogitSimilarity
@@ -137,6 +137,42 @@ def test_a_harmless_corruption_gives_no_ratio(toy: Any, votes: Any) -> None:
         "toy_test_delta_corruption_gap",
     ]
     assert [request.view for request in measurement.requests()] == ["clean", "fog_1"]
+
+
+def test_flips_under_corruption_are_means_over_severities(toy: Any, votes: Any) -> None:
+    # of 40: fog_1 changes 4, 2 of them right before; fog_2 changes none; flip mends 8
+    before = {
+        "toy": votes(RIGHT),
+        "toy/fog_1": votes([2, 2, *RIGHT[2:]]),
+        "toy/fog_2": votes(RIGHT),
+        "toy/snow_1": votes([2] * 8 + RIGHT[8:]),
+        "toy/snow_2": votes([2] * 8 + RIGHT[8:]),
+    }
+    now = {
+        **before,
+        "toy/fog_1": votes([0, 0, 2, 2, *RIGHT[4:]]),
+        "toy/snow_1": votes(RIGHT),
+        "toy/snow_2": votes(RIGHT),
+    }
+    results = toy(
+        CorruptionFlips,
+        labels={"toy": LABELS},
+        now=now,
+        before=before,
+        corruptions=["fog", "snow"],
+        severities=[1, 2],
+    ).measure()
+    assert {name.removeprefix("toy_test_"): float(value) for name, value in results.items()} == {
+        "corruption_churn_fog": pytest.approx(2 / 40),
+        "corruption_negative_flips_fog": pytest.approx(1 / 40),
+        "corruption_churn_snow": pytest.approx(8 / 40),
+        "corruption_negative_flips_snow": 0,
+        "mean_corruption_churn": pytest.approx(5 / 40),
+        "mean_corruption_negative_flips": pytest.approx(0.5 / 40),
+    }
+    churn = results["toy_test_mean_corruption_churn"]
+    assert churn.low < churn < churn.high
+    assert churn.n == 40
 
 
 def test_views_that_are_not_there_are_told(toy: Any, votes: Any) -> None:
