@@ -70,6 +70,13 @@ class Constant(nn.Module):
         return torch.eye(10)[3].expand(len(images), 10)
 
 
+class Broken(nn.Module):
+    """Has lost its numbers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full((len(images), 10), torch.nan)
+
+
 def test_the_score_is_the_accuracy_on_samples_that_are_not_tuned_on(
     resources: Resources, model: DigitsCNN
 ) -> None:
@@ -77,6 +84,7 @@ def test_the_score_is_the_accuracy_on_samples_that_are_not_tuned_on(
     share = resources.score(Constant())
     assert share == pytest.approx(round(share * 100) / 100)
     assert 0 < share < 0.5
+    assert resources.score(Broken()) == 0
     assert resources.said == ()  # digits have a val split
 
 
