@@ -26,6 +26,29 @@ PASSED = (*NORMS, "dropout", "dropout1d", "dropout2d", "contiguous", "float", "t
 """Functions that a layer's output may go through on its way to the activation."""
 
 
+def require_batches(count: Any) -> None:
+    """Refuse a number of batches that is none."""
+    if type(count) is not int or count < 1:
+        raise ConfigError([f"compressor.statistics_batches is at least 1, got {count!r}"])
+
+
+def observed(task: Task, count: int) -> list[tuple[Tensor, Tensor]]:
+    """The first batches of the tuning data: images [B, K, H, W] and labels [B].
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    batches = list(islice(task.given.batches(sys.maxsize), count))
+    if len(batches) < count:
+        raise ConfigError(
+            [
+                f"compressor.statistics_batches={count}, but the tuning data has "
+                f"{len(batches)}; lower it, or batch_size, or raise tuning.samples"
+            ]
+        )
+    return batches
+
+
 class ObservingPruner(FilterPruner):
     """Ranks filters by what some batches of the tuning data show.
 
@@ -38,28 +61,12 @@ class ObservingPruner(FilterPruner):
 
     def __init__(self, *, statistics_batches: int = 1, **options: Any) -> None:
         super().__init__(**options)
-        if type(statistics_batches) is not int or statistics_batches < 1:
-            raise ConfigError(
-                [f"compressor.statistics_batches is at least 1, got {statistics_batches!r}"]
-            )
+        require_batches(statistics_batches)
         self.statistics_batches = statistics_batches
 
     def options(self) -> dict[str, Any]:
         """How ties are ranked, and on how much data."""
         return {**super().options(), "statistics_batches": self.statistics_batches}
-
-    def observed(self, task: Task) -> list[tuple[Tensor, Tensor]]:
-        """The batches to look at: images [B, K, H, W] and labels [B]."""
-        wanted = self.statistics_batches
-        batches = list(islice(task.given.batches(sys.maxsize), wanted))
-        if len(batches) < wanted:
-            raise ConfigError(
-                [
-                    f"compressor.statistics_batches={wanted}, but the tuning data has "
-                    f"{len(batches)}; lower it, or batch_size, or raise tuning.samples"
-                ]
-            )
-        return batches
 
 
 class TaylorFirstOrderWeight(ObservingPruner):
@@ -78,7 +85,7 @@ class TaylorFirstOrderWeight(ObservingPruner):
         """Mean over batches of the sum of (gradient x weight)^2 of each filter."""
         twin = traceable(task.model)
         layers = {name: m for name, m in twin.named_modules() if isinstance(m, LAYERS)}
-        batches = self.observed(task)
+        batches = observed(task, self.statistics_batches)
         scores: dict[str, Tensor] = {}
         for images, labels in batches:
             twin.zero_grad(set_to_none=True)
@@ -153,7 +160,7 @@ class ActivationRank(ObservingPruner):
                 if isinstance(module, LAYERS):
                     stack.callback(module.register_forward_hook(_marking(name)).remove)
             with torch.no_grad():
-                for images, _ in self.observed(task):
+                for images, _ in observed(task, self.statistics_batches):
                     with watched:
                         task.model(images)
         scores = {name: self.importance(seen) for name, seen in watched.seen.items()}

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from compressors.base import Compressed, Compressor, Decision
 from compressors.deployment import Deployment
 from compressors.resources import Resources
 from core.errors import ConfigError
+from core.preprocessing import Preprocessing
 from core.targets import build, resolve
+from models.base_model import ClassifierModule
 from models.edits import Edits, history
-from models.small.digits import DigitsCNN
+from models.small.digits import DIGITS_PREPROCESSING, DigitsCNN
 from models.training import fit
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -35,6 +39,9 @@ FILES = sorted(path.stem for path in (CONFIG / "compressor").rglob("*.yaml") if 
 SELECTION = {"sparsity", "op_types", "op_names", "exclude", "config_list"}
 IMAGES = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([3, 7])
+FIRST = "block*[01].*"
+"""The first block of DigitsCNN, the first two of the transformer."""
+
 STRENGTHS: dict[str, tuple[float, float]] = {"sparsity": (0.3, 0.6), "n": (3, 1)}
 """Keys that say how much is removed: less, and more."""
 
@@ -66,9 +73,23 @@ def compressor(name: str, **changed: Any) -> Compressor:
     return build(recipe(name, **changed), expects=Compressor)
 
 
-def model() -> DigitsCNN:
+class TinyViT(ClassifierModule):
+    """A vision transformer for the images of DigitsCNN."""
+
+    def load_backbone(self) -> nn.Module:
+        return VisionTransformer(
+            img_size=8, patch_size=4, in_chans=1, num_classes=10, embed_dim=16, depth=3, num_heads=4
+        )
+
+    def default_preprocessing(self) -> Preprocessing:
+        return DIGITS_PREPROCESSING
+
+
+def model(name: str) -> ClassifierModule:
+    """A network that has what a recipe treats."""
     torch.manual_seed(0)
-    return DigitsCNN(pretrained=False)
+    transformer = "Attention" in compressor(name).treatable
+    return TinyViT() if transformer else DigitsCNN(pretrained=False)
 
 
 def strengths(name: str) -> list[dict[str, float]]:
@@ -92,9 +113,9 @@ def logits(network: nn.Module) -> Tensor:
 
 
 @pytest.fixture(scope="module", params=FILES)
-def case(request: pytest.FixtureRequest) -> tuple[str, DigitsCNN, Compressed]:
+def case(request: pytest.FixtureRequest) -> tuple[str, ClassifierModule, Compressed]:
     """Name of a recipe, a model, and what the recipe made of it."""
-    before = model()
+    before = model(request.param)
     return request.param, before, compressor(request.param).compress(before, IMAGES, RESOURCES)
 
 
@@ -109,13 +130,13 @@ def test_a_file_says_its_name_and_has_the_common_keys() -> None:
         assert "Expect:" in text
 
 
-def test_the_logits_keep_their_width(case: tuple[str, DigitsCNN, Compressed]) -> None:
+def test_the_logits_keep_their_width(case: tuple[str, ClassifierModule, Compressed]) -> None:
     assert logits(case[2].model).shape == (2, 10)
-    assert type(case[2].model) is DigitsCNN
+    assert type(case[2].model) is type(case[1])
 
 
-def test_the_input_stays_bit_identical(case: tuple[str, DigitsCNN, Compressed]) -> None:
-    before, untouched = case[1], model()
+def test_the_input_stays_bit_identical(case: tuple[str, ClassifierModule, Compressed]) -> None:
+    before, untouched = case[1], model(case[0])
     tensors = dict(untouched.named_parameters()) | dict(untouched.named_buffers())
     assert before.baseline is None
     assert history(before) == ()
@@ -125,14 +146,18 @@ def test_the_input_stays_bit_identical(case: tuple[str, DigitsCNN, Compressed]) 
     )
 
 
-def test_the_same_recipe_gives_the_same_model(case: tuple[str, DigitsCNN, Compressed]) -> None:
+def test_the_same_recipe_gives_the_same_model(
+    case: tuple[str, ClassifierModule, Compressed],
+) -> None:
     name, before, result = case
     assert steps(plan(name, before)) == history(result.model)
 
 
-def test_it_changes_what_it_claims(case: tuple[str, DigitsCNN, Compressed]) -> None:
+def test_it_changes_what_it_claims(case: tuple[str, ClassifierModule, Compressed]) -> None:
     _, before, result = case
-    names = {n for step in history(result.model) for n in (*step.removed, *step.masked)}
+    names = {
+        n for step in history(result.model) for n in (*step.removed, *step.masked, *step.replaced)
+    }
     assert names
     assert not torch.equal(logits(result.model), logits(copy.deepcopy(before)))
     assert result.model.baseline is before
@@ -142,13 +167,14 @@ def test_it_changes_what_it_claims(case: tuple[str, DigitsCNN, Compressed]) -> N
     changed = {
         name
         for name, t in result.model.state_dict().items()
-        if t.shape != before.state_dict()[name].shape
+        if name not in before.state_dict()
+        or t.shape != before.state_dict()[name].shape
         or not torch.equal(t, before.state_dict()[name])
     }
     assert all(any(tensor.startswith(name) for name in names) for tensor in changed)
 
 
-def test_the_record_is_complete(case: tuple[str, DigitsCNN, Compressed]) -> None:
+def test_the_record_is_complete(case: tuple[str, ClassifierModule, Compressed]) -> None:
     name, _, result = case
     achieved = result.report.achieved
     quantities = ("params", "nonzero_params", "macs", "weight_bytes")
@@ -165,25 +191,25 @@ def test_the_record_is_complete(case: tuple[str, DigitsCNN, Compressed]) -> None
 
 @pytest.mark.parametrize("name", FILES)
 def test_more_sparsity_leaves_less(name: str) -> None:
-    less, more = (steps(plan(name, model(), **changed)) for changed in strengths(name))
+    less, more = (steps(plan(name, model(name), **changed)) for changed in strengths(name))
     assert sum(len(str(e.removed)) for e in less) <= sum(len(str(e.removed)) for e in more)
     assert less != more
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_frozen_model_is_compressed_alike(name: str) -> None:
-    frozen = model().requires_grad_(False)
+    frozen = model(name).requires_grad_(False)
     if "train" in compressor(name).needs:
         with pytest.raises(ConfigError, match="frozen"):
             plan(name, frozen)
         return
-    assert plan(name, frozen).edits == plan(name, model()).edits
+    assert plan(name, frozen).edits == plan(name, model(name)).edits
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_excluded_stays(name: str) -> None:
-    done = steps(plan(name, model(), exclude=["block1.*"]))
-    kept = [n for e in done for n in e.masked if n.startswith("backbone.block1")]
-    kept += [n for e in done for n, s in e.removed.items() if "block1" in n and "out" in s]
-    assert kept == []
+    done = steps(plan(name, model(name), exclude=[FIRST]))
+    names = [n for e in done for n in (*e.masked, *e.replaced)]
+    names += [n for e in done for n, sides in e.removed.items() if "out" in sides]
+    assert not [name for name in names if fnmatch(name, f"backbone.{FIRST}")]
     assert not all(e.is_empty for e in done)
