@@ -202,6 +202,19 @@ def test_squares_move_whole_squares_by_all_that_is_allowed() -> None:
     assert (left[1] < left[0]).float().mean() > 0.5
 
 
+def test_a_square_is_put_on_the_best_image_so_far() -> None:
+    images, (classify, _) = noise(low=0.3, high=0.7), linear()
+    labels = labels_of(classify, images)
+    striped, seen = (
+        made(f"square_4_q{queries}")(classify, images, labels, IDS).images - images
+        for queries in (1, 40)
+    )
+    taken = striped.flatten(1).any(dim=1)
+    assert taken.sum() > 10
+    expected = torch.full_like(seen[taken], 4 / 255)  # the stripes are on every pixel, and stay
+    torch.testing.assert_close(seen[taken].abs(), expected, rtol=0, atol=1e-6)
+
+
 def test_a_sample_that_is_wrong_already_is_left_as_it_is() -> None:
     images, (classify, _) = noise(), linear()
     labels = 1 - labels_of(classify, images)
