@@ -1,10 +1,10 @@
 """What can be said about a composed configuration without importing torch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from core.errors import ConfigError, unknown
@@ -53,14 +53,26 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(config, DictConfig):
         return dict(config)
     try:
-        missing = sorted(OmegaConf.missing_keys(config))
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError([" ".join(str(error).split())]) from error
+    missing = sorted(_missing(values))
     if missing:
         raise ConfigError([f"{key} has no value yet; give it as {key}=..." for key in missing])
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _missing(values: Any, path: str = "") -> Iterator[str]:
+    """Keys that are still `???`; OmegaConf's own search resolves everything a second time."""
+    if values == MISSING:
+        yield path
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield from _missing(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from _missing(value, f"{path}[{index}]")
 
 
 def check_types(config: Mapping[str, Any], *, required: Iterable[str] = ()) -> list[str]:

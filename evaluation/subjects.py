@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from core.configuration import plain
 from core.digest import digest
@@ -35,6 +35,9 @@ UNSCIENTIFIC = (
     "allowed_targets",
 )
 """Keys that say where and on what a run happens, not what is measured."""
+
+LIBRARIES = ("dataset_library", "measurement_library")
+"""Most of a configuration; an evaluation resolves the few entries that it uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +131,14 @@ def _subject(
 
 def _scientific(config: DictConfig, *, is_baseline: bool) -> dict[str, Any]:
     """The resolved configuration without what does not decide a number of this run."""
-    values = plain(config)
+    values = {str(key): _resolved(config[key]) for key in config if key not in LIBRARIES}
     if is_baseline:
         stated = values.pop("baseline") or {}
         values = {key: value for key, value in values.items() if key not in STEPS} | stated
-    used = set(values["datasets"])
-    library = values.pop("dataset_library")
-    values.pop("measurement_library")
+    used = {name: plain(config.dataset_library[name]) for name in sorted(set(values["datasets"]))}
     kept = {key: value for key, value in values.items() if key not in UNSCIENTIFIC}
-    return {**kept, "dataset_library": {name: library[name] for name in sorted(used)}}
+    return {**kept, "dataset_library": used}
+
+
+def _resolved(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

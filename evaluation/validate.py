@@ -111,9 +111,8 @@ def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
 
 def _data_faults(config: DictConfig) -> list[str]:
     """What is missing of the datasets, then of what else will be looked at, each once."""
-    library = plain(config.dataset_library)
     absent = {
-        name: _faults_of(partial(_present, library[name]))
+        name: _faults_of(partial(_present, plain(config.dataset_library[name])))
         for name in sorted(_datasets_used(config))
     }
     faults = [fault for of_one in absent.values() for fault in of_one]
@@ -171,11 +170,10 @@ def _require_requests(
 
 
 def _datasets_used(config: DictConfig) -> set[str]:
-    library = plain(config.measurement_library)
     named = {
         dataset
         for name in config.measurements
-        for dataset in library[name].get("datamodule_names", [])
+        for dataset in plain(config.measurement_library[name]).get("datamodule_names", [])
     }
     return named | set(config.datasets)
 
