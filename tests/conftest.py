@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.utils import JobRuntime
 from hypothesis import settings
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
+from yaml import YAMLError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -50,11 +53,49 @@ def yaml_parsed_once() -> Iterator[None]:
 
     def loaded(file: Any) -> Any:
         text = file.read() if hasattr(file, "read") else Path(file).read_text(encoding="utf-8")
-        return deepcopy(parsed(text))
+        try:
+            return deepcopy(parsed(text))
+        except YAMLError:  # a second time, for the name of the file in the message
+            if hasattr(file, "seek"):
+                file.seek(0)
+            return load(file)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(loaded))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once(yaml_parsed_once: None) -> Iterator[None]:
+    """Equal lines over equal files are composed once, and copied; Hydra itself asks twice a job."""
+    compose = ConfigLoaderImpl.load_configuration
+    known: dict[Any, DictConfig] = {}
+
+    def composed(
+        self: ConfigLoaderImpl, config_name: Any, overrides: Any, *more: Any, **named: Any
+    ) -> DictConfig:
+        folders = tuple(_content(element.path) for element in self.config_search_path.get_path())
+        job = str(JobRuntime.instance().conf)
+        key = (folders, config_name, *overrides, job, more, *sorted(named.items()))
+        if key not in known:
+            known[key] = compose(self, config_name, overrides, *more, **named)
+        config = deepcopy(known[key])
+        with flag_override(config, ["readonly", "struct"], False):
+            config.hydra.runtime.cwd = str(Path.cwd())
+        return config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigLoaderImpl, "load_configuration", composed)
+        yield
+
+
+def _content(path: str) -> Any:
+    """What a place of Hydra's search path holds; its own and ours do not change during tests."""
+    folder = Path(path.removeprefix("file://"))
+    if not folder.is_absolute() or folder == REPOSITORY / "config":
+        return path
+    files = sorted(folder.rglob("*"))
+    return tuple((str(f.relative_to(folder)), f.read_text() if f.is_file() else "") for f in files)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,13 +1,14 @@
 """Evaluations of a small network with random weights on seeded noise, end to end."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from store.runs import read_run
 
 Configured = Callable[..., DictConfig]
 
+DATASETS = ("dummy", "cifar10")
 FEW = "measurements=[accuracy,nll,params]"
 
 
@@ -89,24 +91,37 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RecordMeasurement, "draws", 20)
 
 
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """A composition with the library entries that are used here; the others only cost time."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG)):
+        config = compose("evaluate_defaults", overrides=list(overrides))
+    with open_dict(config):
+        config.dataset_library = {name: config.dataset_library[name] for name in DATASETS}
+        library = config.measurement_library
+        used = ["accuracy", *config.measurements]
+        config.measurement_library = {name: library[name] for name in used}
+    return config
+
+
 @pytest.fixture
 def configured(tmp_path: Path) -> Configured:
     """Configuration of an evaluation of a CIFAR ResNet-20 on 24 noise images."""
 
     def config(*overrides: str) -> DictConfig:
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG)):
-            return compose(
-                "evaluate_defaults",
-                overrides=[
-                    "model=cifar_resnet20",
-                    f"model.checkpoint={weights(tmp_path)}",
-                    "datasets=[dummy]",
-                    "dataset_library.dummy.samples=24",
-                    "batch_size=8",
-                    f"results_dir={tmp_path / 'results'}",
-                    *overrides,
-                ],
-            )
+        line = [
+            "model=cifar_resnet20",
+            f"model.checkpoint={weights(tmp_path)}",
+            "datasets=[dummy]",
+            "dataset_library.dummy.samples=24",
+            "batch_size=8",
+            f"results_dir={tmp_path / 'results'}",
+            *overrides,
+        ]
+        last = {override.partition("=")[0]: override for override in line}.values()
+        of_this_test = [override for override in last if str(tmp_path) in override]
+        shared = composed(*(override for override in last if override not in of_this_test))
+        return OmegaConf.merge(shared, OmegaConf.from_dotlist(of_this_test))
 
     return config
 
