@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -10,7 +11,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from compressors.resources import Need, Resources
-from compressors.selection import Catalogue, Selection, check_form, entries_of, select
+from compressors.selection import (
+    Amounts,
+    Catalogue,
+    Selection,
+    check_form,
+    entries_of,
+    select,
+    sparsity_faults,
+)
 from compressors.selfcheck import state_digest, verify
 from compressors.tracing import find_heads
 from core.errors import ConfigError, IncompatibleModel
@@ -109,13 +118,13 @@ class Compressor(ABC):
 
     Args:
         name: Name of the recipe in configurations and results.
-        sparsity: Fraction to remove, in [0, 1); short form of an entry of `config_list`, as are
-            the next three.
         op_types: Class names; `default` stands for the compressor's own.
         op_names: Module names or globs; overrides `op_types`.
         exclude: Module names or globs to leave alone.
         config_list: Entries with these keys (`exclude` is then true or false); a later entry
             overrides an earlier one for the same layer.
+        **amounts: Those that the class declares in `amounts`, as `sparsity`: the fraction to
+            remove, in [0, 1). With the layers above it is the short form of one entry.
 
     Raises:
         ConfigError: All that is wrong without looking at a model.
@@ -124,22 +133,28 @@ class Compressor(ABC):
     treatable: ClassVar[tuple[str, ...]]
     default_types: ClassVar[tuple[str, ...]]
     needs: ClassVar[frozenset[Need]] = frozenset()
+    amounts: ClassVar[Amounts] = {"sparsity": sparsity_faults}
+    spares_heads: ClassVar[bool] = True
+    simulated: ClassVar[bool] = False
+    """Whether fewer bits are computed as float arithmetic: tables call the result so."""
+    runtime: ClassVar[str] = "torch"
+    """What runs the result, where that does not depend on an option."""
 
     def __init__(
         self,
         *,
         name: str = "",
-        sparsity: float | None = None,
         op_types: list[str] | None = None,
         op_names: list[str] | None = None,
         exclude: list[str] | None = None,
         config_list: list[dict[str, Any]] | None = None,
+        **amounts: Any,
     ) -> None:
         self.name = name or type(self).__name__
         self.entries = entries_of(
-            config_list, sparsity=sparsity, op_types=op_types, op_names=op_names, exclude=exclude
+            config_list, op_types=op_types, op_names=op_names, exclude=exclude, **amounts
         )
-        check_form(self.entries)
+        check_form(self.entries, self.amounts)
 
     @abstractmethod
     def decide(self, task: Task) -> Decision:
@@ -163,6 +178,12 @@ class Compressor(ABC):
             ConfigError: The recipe does not fit the model; all faults at once.
             IncompatibleModel: Nothing of the model can be treated this way; the text says why.
         """
+        with _eagerly(model):
+            return self._compress(model, example_inputs, resources)
+
+    def _compress(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None
+    ) -> Compressed:
         untouched = state_digest(model)
         decision = self.plan(model, example_inputs, resources)
         after = decision.model
@@ -193,8 +214,9 @@ class Compressor(ABC):
         if self.needs and resources is None:
             raise ConfigError([f"{self.name} needs {' and '.join(sorted(self.needs))}: give data"])
         _refuse_untreatable(model)
-        task = self._task(model, example_inputs.to(_device(model)), resources)
-        decision = self.decide(task)
+        with _eagerly(model):
+            task = self._task(model, example_inputs.to(_device(model)), resources)
+            decision = self.decide(task)
         if decision.changes_nothing:
             raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
         return replace(decision, notes=[*_head_notes(task), *decision.notes])
@@ -202,7 +224,8 @@ class Compressor(ABC):
     def _task(self, model: nn.Module, inputs: Tensor, resources: Resources | None) -> Task:
         work = copy.deepcopy(model).eval()
         prefix = "backbone." if isinstance(model, ClassifierModule) else ""
-        heads = tuple(name.removeprefix(prefix) for name in find_heads(work, inputs))
+        found = find_heads(work, inputs) if self.spares_heads else ()
+        heads = tuple(name.removeprefix(prefix) for name in found)
         layers = {
             name.removeprefix(prefix): module
             for name, module in work.named_modules()
@@ -212,7 +235,7 @@ class Compressor(ABC):
             layers=layers, treatable=self.treatable, default_types=self.default_types, heads=heads
         )
         selection = select(self.entries, catalogue)
-        if not selection.sparsity:
+        if not selection.layers:
             why = "the only layers it would treat make the logits" if selection.spared_heads else ""
             raise ConfigError([f"{self.name}: no layer is left to treat" + (why and f": {why}")])
         return Task(
@@ -242,6 +265,12 @@ def _refuse_untreatable(model: nn.Module) -> None:
             "a weight of this model is computed from others by a mask or a parametrization; make "
             "it permanent first (prune.remove or parametrize.remove_parametrizations)"
         )
+
+
+def _eagerly(model: nn.Module) -> AbstractContextManager[Any]:
+    """A model that is to be compiled is compressed as it is: its layers are looked at."""
+    compiled = getattr(model, "compiled", False)
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -1,7 +1,7 @@
 """Which layers a recipe treats, and how much: the meaning of `config_list`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,8 +9,11 @@ from torch import nn
 
 from core.errors import ConfigError, unknown
 
-ENTRY_KEYS = ("sparsity", "op_types", "op_names", "exclude")
+LAYER_KEYS = ("op_types", "op_names", "exclude")
 DEFAULT = "default"
+
+Amounts = Mapping[str, Callable[[Any], Iterable[str]]]
+"""What an entry has to say beside which layers: key -> what is wrong with its value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +24,18 @@ class Selection:
         sparsity: Layer -> fraction of it to remove, in [0, 1).
         excluded: Layers that an entry with `exclude: true` names; they must stay as they are.
         spared_heads: Layers that would be treated if they did not make the logits.
+        entries: Layer -> the entry that decided about it.
     """
 
     sparsity: dict[str, float]
     excluded: frozenset[str] = frozenset()
     spared_heads: tuple[str, ...] = ()
+    entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of all layers that are treated."""
+        return list(self.entries)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +66,11 @@ def class_names(module: nn.Module) -> set[str]:
 
 
 def entries_of(
-    config_list: Any, *, sparsity: Any, op_types: Any, op_names: Any, exclude: Any
+    config_list: Any, *, op_types: Any, op_names: Any, exclude: Any, **amounts: Any
 ) -> dict[str, Any]:
     """Entries of the long form, or of the short one, each under the key it was given by.
 
-    An entry without `sparsity` takes the short form's; the short form's `exclude` comes last.
+    An entry without an amount takes the short form's; the short form's `exclude` comes last.
 
     Raises:
         ConfigError: Both forms say which layers, or `config_list` is no list.
@@ -70,7 +80,7 @@ def entries_of(
         {'compressor': {'sparsity': 0.5},
          'compressor.exclude': {'op_names': ['fc'], 'exclude': True}}
     """
-    short = {"sparsity": sparsity, "op_types": op_types, "op_names": op_names}
+    short = {**amounts, "op_types": op_types, "op_names": op_names}
     given = {key: value for key, value in short.items() if value is not None}
     entries: dict[str, Any] = {"compressor": given}
     if config_list is not None:
@@ -92,13 +102,18 @@ def entries_of(
     return entries
 
 
-def check_form(entries: Mapping[str, Any]) -> None:
+def check_form(entries: Mapping[str, Any], amounts: Amounts | None = None) -> None:
     """Check what can be checked without a model.
+
+    Args:
+        entries: From `entries_of`.
+        amounts: What each of them has to say; left out: `sparsity`.
 
     Raises:
         ConfigError: All faults of all entries at once.
     """
-    _raise_all(entries, _form_faults)
+    said = {"sparsity": sparsity_faults} if amounts is None else amounts
+    _raise_all(entries, lambda entry: _form_faults(entry, said))
 
 
 def select(entries: Mapping[str, Any], catalogue: Catalogue) -> Selection:
@@ -110,23 +125,27 @@ def select(entries: Mapping[str, Any], catalogue: Catalogue) -> Selection:
         ConfigError: All faults of all entries at once.
     """
     _raise_all(entries, lambda entry: _match_faults(entry, catalogue))
-    sparsity: dict[str, float] = {}
+    chosen: dict[str, Mapping[str, Any]] = {}
     excluded: set[str] = set()
     spared: set[str] = set()
     for entry in entries.values():
         for name in _matches(entry, catalogue):
             if entry.get("exclude"):
-                sparsity.pop(name, None)
+                chosen.pop(name, None)
                 excluded.add(name)
             elif name in catalogue.heads and name not in (entry.get("op_names") or ()):
                 spared.add(name)
             else:
-                sparsity[name] = float(entry["sparsity"])
+                chosen[name] = entry
                 excluded.discard(name)
+    ordered = {name: chosen[name] for name in catalogue.layers if name in chosen}
     return Selection(
-        sparsity={name: sparsity[name] for name in catalogue.layers if name in sparsity},
+        sparsity={
+            n: float(entry["sparsity"]) for n, entry in ordered.items() if "sparsity" in entry
+        },
         excluded=frozenset(excluded),
-        spared_heads=tuple(sorted(spared - set(sparsity) - excluded)),
+        spared_heads=tuple(sorted(spared - set(chosen) - excluded)),
+        entries=ordered,
     )
 
 
@@ -151,17 +170,19 @@ def _raise_all(entries: Mapping[str, Any], faults_of: Callable[[Any], Iterable[s
         raise ConfigError(faults)
 
 
-def _form_faults(entry: Any) -> Iterator[str]:
+def _form_faults(entry: Any, amounts: Amounts) -> Iterator[str]:
     """What is wrong with one entry for any model."""
     if not isinstance(entry, Mapping):
         yield f"an entry has keys such as sparsity and op_types, got {entry!r}"
         return
-    yield from (unknown("key", key, ENTRY_KEYS) for key in entry if key not in ENTRY_KEYS)
+    keys = (*amounts, *LAYER_KEYS)
+    yield from (unknown("key", key, keys) for key in entry if key not in keys)
     exclude = entry.get("exclude")
     if exclude is not None and not isinstance(exclude, bool):
         yield f"exclude is true or false, got {exclude!r}"
     elif not exclude:
-        yield from sparsity_faults(entry.get("sparsity"))
+        for key, faults_of in amounts.items():
+            yield from faults_of(entry.get(key))
     elif not entry.get("op_names") and not entry.get("op_types"):
         yield "exclude: true needs op_names or op_types: what is to be left alone?"
     for key in ("op_types", "op_names"):

@@ -5,7 +5,6 @@ import inspect
 import logging
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from core.digest import digest, file_digest
 from core.errors import DataError
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
+from evaluation.provenance import versions
 from evaluation.resources import resources_for
 from models.artifacts import is_finished, load_artifact, save_artifact
 from models.base_model import ClassifierModule
@@ -40,7 +40,15 @@ ORIGIN = frozenset({"checkpoint", "checkpoint_url", "pretrained"})
 PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
 """Arguments of a datamodule that never change an image."""
 
-STRENGTHS = ("sparsity", "final_sparsity", "flops_ratio", "energy", "rank_ratio", "bits")
+STRENGTHS = (
+    "sparsity",
+    "quant_bits",
+    "final_sparsity",
+    "flops_ratio",
+    "energy",
+    "rank_ratio",
+    "bits",
+)
 """Parameters that say how much a step does; the first that is set is shown with its name."""
 
 EXAMPLES = 2
@@ -99,7 +107,13 @@ def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
 def _label(step: Mapping[str, Any]) -> str:
     amounts = (step.get(name) for name in STRENGTHS)
     amount = next((value for value in amounts if isinstance(value, int | float)), None)
-    return step["name"] if amount is None else f"{step['name']}_{amount:g}"
+    label = step["name"] if amount is None else f"{step['name']}_{amount:g}"
+    return f"{label}_simulated" if _is_simulated(step) else label
+
+
+def _is_simulated(step: Mapping[str, Any]) -> bool:
+    """Whether fewer bits are computed as float arithmetic."""
+    return "_target_" in step and resolve(step["_target_"], expects=Compressor).simulated
 
 
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
@@ -112,7 +126,7 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "recipe": recipe,
         "seed": config.seed,
         "code": {slot: _source(step) for slot, step in recipe.items()},
-        "versions": {name: version(name) for name in ("torch", "torch-pruning")},
+        "versions": versions(),
     }
     if "finetune" in recipe or any(map(_needs, recipe.values())):
         name = config.tuning.dataset
@@ -141,6 +155,7 @@ def _source(step: Mapping[str, Any]) -> str:
     """Everything a step is written in: where a file changes, artifacts are made anew."""
     folders = [Path(inspect.getfile(owner)).parent for owner in (Compressor, Edits)]
     files = {path for folder in folders for path in folder.glob("**/*.py")}
+    files.add(Path(inspect.getfile(resources_for)))
     if "_target_" in step:
         files.add(Path(inspect.getfile(resolve(step["_target_"], expects=Compressor))))
     return digest(sorted(file_digest(path) for path in files))

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "torch-pruning", "onnxruntime")
+PACKAGES = (
+    *("torch", "torchvision", "timm", "pytorch-lightning", "torch-pruning"),
+    *("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
+)
 
 
 def provenance() -> dict[str, Any]:
@@ -19,13 +22,18 @@ def provenance() -> dict[str, Any]:
         "git_hash": _git("rev-parse", "HEAD"),
         "git_dirty": _dirty(),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": versions(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute or make models, as far as they are installed."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
 
 
 def machine_identity() -> dict[str, Any]:

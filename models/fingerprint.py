@@ -37,7 +37,7 @@ OF_OURS = frozenset(
         ),  # origin; what came of it is in the parts
         *("optimization", "objective", "augmentation"),  # training; the weights are what came of it
         *("model_name", "_baseline", "achieved"),  # how results are grouped, what is known
-        *("compute_dtype", "_preprocessing"),  # parts of a record's key of their own
+        *("compute_dtype", "compiled", "_preprocessing"),  # parts of a record's key of their own
     }
 )
 

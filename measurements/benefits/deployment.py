@@ -20,6 +20,7 @@ from measurements.benefits.cost import forward_pass, synchronizer
 from measurements.functional.energy import counter_of, energy_of
 from measurements.measurement import Measurement, ModelMeasurement
 from models.base_model import ClassifierModule
+from models.deployed import DeployedClassifier
 from models.examples import example_images
 from recording.loop import evaluating
 
@@ -76,8 +77,8 @@ class Energy(ModelMeasurement):
 class StartUp(ModelMeasurement):
     """Time until a model that is built has its weights, and of its first pass of one image.
 
-    `load_ms`: weights from a safetensors file into the network (for a model of ONNX Runtime: the
-    session opened from its file), with the file in the system's cache. `first_inference_ms`: the
+    `load_ms`: weights from a safetensors file into the network (for a model of another runtime: the
+    session opened from its files), with the file in the system's cache. `first_inference_ms`: the
     first pass after that, which pays for packed weights and chosen algorithms. Medians over fresh
     copies in this process; starting Python and importing torch is in neither.
 
@@ -125,7 +126,7 @@ class StartUp(ModelMeasurement):
     def _loader(self, folder: Path) -> Callable[[], tuple[ClassifierModule, float]]:
         if self.model.runtime == "torch":
             return self._weights_loader(folder / "weights.safetensors")
-        if self.model.runtime == "onnxruntime":
+        if isinstance(self.model, DeployedClassifier):
             return self._session_loader
         raise NotApplicable(f"how a model run by {self.model.runtime} starts is not known")
 

@@ -42,7 +42,11 @@ LABELS = torch.tensor([3, 7])
 FIRST = "block*[01].*"
 """The first block of DigitsCNN, the first two of the transformer."""
 
-STRENGTHS: dict[str, tuple[float, float]] = {"sparsity": (0.3, 0.6), "n": (3, 1)}
+STRENGTHS: dict[str, tuple[float, float]] = {
+    "sparsity": (0.3, 0.6),
+    "n": (3, 1),
+    "final_sparsity": (0.3, 0.6),
+}
 """Keys that say how much is removed: less, and more."""
 
 

@@ -8,7 +8,14 @@ from omegaconf import OmegaConf
 from core.names import run_id
 from evaluation.compression import recipe_label
 
-LEVEL = {"_target_": "a.B", "name": "level", "sparsity": 0.5, "scope": "layer"}
+LEVEL = {
+    "_target_": "compressors.pruning.level.Level",
+    "name": "level",
+    "sparsity": 0.5,
+    "scope": "layer",
+}
+INT8 = {"_target_": "compressors.quantization.int8.Int8Static", "name": "int8", "samples": 512}
+NAIVE = {"_target_": "compressors.quantization.naive.Naive", "name": "naive", "quant_bits": 4}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +27,8 @@ LEVEL = {"_target_": "a.B", "name": "level", "sparsity": 0.5, "scope": "layer"}
         ({"compressor": {**LEVEL, "sparsity": 0}}, "level_0"),
         ({"compressor": {**LEVEL, "sparsity": None}}, "level"),
         ({"compressor": LEVEL, "finetune": {"name": "short", "epochs": 5}}, "level_0.5+short"),
-        ({"compressor": {"_target_": "a.C", "name": "int8", "samples": 512}}, "int8"),
+        ({"compressor": INT8}, "int8"),
+        ({"compressor": NAIVE}, "naive_4_simulated"),
     ],
 )
 def test_a_recipe_is_named_with_its_strength(slots: dict[str, Any], label: str) -> None:

@@ -1,0 +1,1 @@
+"""Recipes that hand a model to another runtime, for the slot `then`."""

@@ -1,0 +1,1 @@
+"""Recipes that spend fewer bits on a number."""
