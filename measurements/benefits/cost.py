@@ -38,6 +38,45 @@ class Parameters(ModelMeasurement):
         return {self.key("params"): self.value(count)}
 
 
+class NonzeroParameters(ModelMeasurement):
+    """Number of parameters that are not zero, as the forward pass uses them, tied ones once.
+
+    Masks are baked first: under one that is still attached the parameter itself is dense.
+
+    Reference:
+        Blalock et al., What is the state of neural network pruning? (2020), compression ratio.
+    """
+
+    kind = "benefit"
+    unit, better, version = "parameters", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """Count of all parameters, biases and norms among them."""
+        twin = baked(self.model)
+        count, total = cost.nonzero_count(twin), cost.parameter_count(twin)
+        return {self.key("nonzero_params"): self.value(count, n=total)}
+
+
+class WeightBits(ModelMeasurement):
+    """Bits of all parameters, and of those of each type: what a lower precision saves.
+
+    Of the types weights are stored in: autocast, and quantization that is only simulated in
+    float32, leave 32 bits. Zeros count, buffers do not, scales of quantized weights do. Masks are
+    baked first.
+    """
+
+    kind = "benefit"
+    unit, better, version = "bits", "lower", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """`weight_bits`, and `weight_bits_<type>` for every type there is."""
+        found = cost.weight_bits(baked(self.model))
+        results = {self.key("weight_bits"): self.value(sum(found.values()))}
+        for kind, bits in found.items():  # not better or worse: bits may move to another type
+            results[self.key(f"weight_bits_{kind}")] = self.value(bits, better="")
+        return results
+
+
 class Macs(ModelMeasurement):
     """Multiply-accumulates of one image at the model's own resolution; zeros count.
 

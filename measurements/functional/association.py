@@ -22,9 +22,10 @@ COUPLED = (
     frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy",
                "real_accuracy", "human_cross_entropy", "margin_negative", "nll",
                "brier", "confidence_gap", "ece", "mce", "calibration_error_debiased", "aurc",
-               "eaurc", "augrc", "risk_at_coverage"}),
-    frozenset({"params", "macs", "effective_macs", "bit_operations", "weight_bytes",
-               "file_bytes_gzip", "weight_sparsity", "channel_sparsity", "pattern_share"}),
+               "eaurc", "augrc", "risk_at_coverage", "coverage_at_risk"}),
+    frozenset({"params", "nonzero_params", "macs", "effective_macs", "bit_operations",
+               "weight_bits", "weight_bytes", "file_bytes_gzip", "weight_sparsity",
+               "channel_sparsity", "pattern_share"}),
     frozenset({"churn", "agreement", "negative_flip_rate", "positive_flip_rate", "nfr_relative",
                "unnecessary_churn", "delta_accuracy", "kl", "js", "total_variation"}),
 )  # fmt: skip

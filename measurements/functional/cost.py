@@ -5,7 +5,7 @@ weights: an active mask hides zeros and doubles the file.
 """
 
 import gzip
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,59 @@ def parameter_count(model: nn.Module) -> int:
     if count == 0:
         raise NotApplicable("the model has no torch parameters; count those of its float original")
     return count
+
+
+def nonzero_count(model: nn.Module) -> int:
+    """Number of parameter entries that are not zero, tied ones once; -0.0 is zero.
+
+    Args:
+        model: A torch model.
+
+    Returns:
+        Count, at least 0; lower is cheaper, where something skips zeros.
+
+    Raises:
+        NotApplicable: The model keeps weights where torch does not see them, or quantized.
+
+    Example:
+        >>> layer = nn.Linear(3, 2)
+        >>> with torch.no_grad():
+        ...     _ = layer.weight.zero_(), layer.bias.fill_(1)
+        >>> nonzero_count(layer)
+        2
+    """
+    parameter_count(model)  # refuses what cannot be counted
+    parameters = list(model.parameters())
+    if any(map(is_traceable_wrapper_subclass, parameters)):
+        raise NotApplicable("a quantized weight has no zeros of its own; count the float original")
+    return sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
+
+
+def weight_bits(model: nn.Module) -> dict[str, int]:
+    """Bits that the weights take, by the type they are stored in.
+
+    Parameters and packed weights, tied ones once; buffers do not count. A tensor that is made of
+    several (quantized values and their scales) counts with all its parts.
+
+    Args:
+        model: A torch model, of any precision.
+
+    Returns:
+        Name of the type -> bits, above 0; their sum is the model's; lower is cheaper.
+
+    Raises:
+        NotApplicable: The model has no torch weights.
+
+    Example:
+        >>> weight_bits(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).half()))
+        {'float16': 48, 'float32': 256}
+    """
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    found: dict[str, int] = {}
+    for part in _state_parts(model, without=buffers).values():
+        name = str(part.dtype).removeprefix("torch.")
+        found[name] = found.get(name, 0) + 8 * part.numel() * part.element_size()
+    return dict(sorted(found.items()))
 
 
 def mac_count(model: nn.Module, example: Tensor) -> int:
@@ -151,10 +204,12 @@ def _file(parts: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(copies)
 
 
-def _state_parts(model: nn.Module) -> dict[str, Tensor]:
+def _state_parts(model: nn.Module, without: Collection[str] = ()) -> dict[str, Tensor]:
     """Plain tensors of the state dict, each once."""
     parts: dict[tuple[object, ...], tuple[str, Tensor]] = {}
     for name, value in model.state_dict().items():
+        if name in without:
+            continue
         for index, part in enumerate(_plain_tensors(value)):
             memory = (part.device, part.data_ptr(), part.dtype, part.shape, part.stride())
             parts.setdefault(memory, (f"{name}.{index}" if index else name, part))

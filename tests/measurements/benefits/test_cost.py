@@ -15,7 +15,14 @@ from torch.nn.utils import prune
 from core.errors import NotApplicable
 from core.preprocessing import Preprocessing
 from measurements.benefits import deployment
-from measurements.benefits.cost import Macs, Parameters, WeightBytes, ZippedBytes
+from measurements.benefits.cost import (
+    Macs,
+    NonzeroParameters,
+    Parameters,
+    WeightBits,
+    WeightBytes,
+    ZippedBytes,
+)
 from measurements.benefits.deployment import BatchDependence, CompressionCost, Energy, StartUp
 from measurements.benefits.operations import BitOperations, EffectiveMacs
 from measurements.measurement import Measurement
@@ -60,6 +67,21 @@ def test_counts_of_a_masked_layer() -> None:
     assert measured(Macs, pruned()) == {"macs": 8}
     assert measured(EffectiveMacs, pruned()) == {"effective_macs": 5}
     assert measured(BitOperations, pruned()) == {"bit_operations": 8 * 32 * 32}
+
+
+def test_zeros_under_a_mask_are_no_parameters_of_worth() -> None:
+    found = measured(NonzeroParameters, pruned())
+    assert found == {"nonzero_params": 5}
+    assert found["nonzero_params"].n == 8  # of the eight that stay in the file
+
+
+def test_bits_are_those_of_the_types_without_masks_and_buffers() -> None:
+    model = pruned()
+    model.layer.register_buffer("seen", torch.zeros(9, dtype=torch.int64))
+    assert measured(WeightBits, model) == {"weight_bits": 256, "weight_bits_float32": 256}
+    model.layer.register_parameter("scale", nn.Parameter(torch.ones(3, dtype=torch.float16)))
+    found = measured(WeightBits, model)
+    assert found == {"weight_bits": 304, "weight_bits_float16": 48, "weight_bits_float32": 256}
 
 
 def test_half_precision_takes_a_quarter_of_the_bit_operations() -> None:

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from core.errors import NotApplicable
-from measurements.functional.cost import WeightBytes, mac_count, parameter_count, weight_bytes
+from measurements.functional.cost import (
+    WeightBytes,
+    mac_count,
+    nonzero_count,
+    parameter_count,
+    weight_bits,
+    weight_bytes,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -238,3 +245,32 @@ def test_attention_of_timm_counts_like_that_of_torchvision() -> None:
     model = timm.create_model("vit_base_patch16_224", pretrained=False)
     macs = mac_count(model, torch.zeros(1, 3, 224, 224))
     assert math.isclose(macs, 17.56e9, rel_tol=1e-3)
+
+
+def test_nonzero_parameters_count_once_and_a_negative_zero_is_one() -> None:
+    model = Tied()
+    with torch.no_grad():
+        model.encode.weight.copy_(torch.tensor([[0.0, 1, 2], [-0.0, 3, 0], [4, 5, 6]]))
+    assert nonzero_count(model) == 6
+
+
+def test_weights_that_torch_cannot_see_have_no_zeros_to_count() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    layer.weight = nn.Parameter(TwoTensor(torch.zeros(2, 3), torch.ones(2, 3)))
+    for model in (Packed(torch.ones(9)), layer, nn.ReLU()):
+        with pytest.raises(NotApplicable, match="float original"):
+            nonzero_count(model)
+
+
+def test_bits_are_those_of_parameters_and_packed_weights_once() -> None:
+    assert weight_bits(small_network()) == {"float32": 145 * 32}  # no statistics of the norm
+    assert weight_bits(Tied()) == {"float32": 9 * 32}
+    with pytest.raises(NotApplicable, match="no torch weights"):
+        weight_bits(nn.BatchNorm2d(4, affine=False))
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_bits_of_packed_weights_have_their_own_type() -> None:
+    weight = torch.quantize_per_tensor(torch.ones(5, 2), 0.1, 3, torch.qint8)
+    # 10 values; scale and, as torch has it, a 64 bit zero point; four floats and two of a layer
+    assert weight_bits(Packed(weight)) == {"float32": 7 * 32, "int64": 64, "int8": 80}
