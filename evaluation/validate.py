@@ -29,7 +29,8 @@ def validate(config: DictConfig, *, writes: bool = True) -> None:
     faults = check_types(config, required=KEYS_OF_AN_EVALUATION)
     if faults:  # without sound types and names there is nothing to look up below
         raise ConfigError(faults)
-    faults = [*_target_faults(config), *_data_faults(config)]
+    faults = list(_target_faults(config))
+    faults += _data_faults(config, known=faults)
     if writes:
         faults += _unwritable(Path(config.results_dir))
     if faults:
@@ -109,7 +110,7 @@ def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
         yield "the precision of an evaluation is the model's: set model.dtype, not the trainer's"
 
 
-def _data_faults(config: DictConfig) -> list[str]:
+def _data_faults(config: DictConfig, *, known: Collection[str]) -> list[str]:
     """What is missing of the datasets, then of what else will be looked at, each once."""
     absent = {
         name: _faults_of(partial(_present, plain(config.dataset_library[name])))
@@ -121,7 +122,8 @@ def _data_faults(config: DictConfig) -> list[str]:
     asking: dict[str, list[str]] = {}  # a fault -> measurements that meet it
     for name in config.measurements:
         for fault in _faults_of(partial(_require_requests, name, config, recorder, told)):
-            asking.setdefault(fault, []).append(name)
+            if fault not in known:
+                asking.setdefault(fault, []).append(name)
     return faults + [f"{', '.join(names)}: {fault}" for fault, names in asking.items()]
 
 
