@@ -25,7 +25,7 @@ COUPLED = (
                "eaurc", "augrc", "risk_at_coverage", "coverage_at_risk"}),
     frozenset({"params", "nonzero_params", "macs", "effective_macs", "bit_operations",
                "weight_bits", "weight_bytes", "file_bytes_gzip", "weight_sparsity",
-               "channel_sparsity", "pattern_share"}),
+               "channel_sparsity", "channel_zeros", "pattern_share"}),
     frozenset({"churn", "agreement", "negative_flip_rate", "positive_flip_rate", "nfr_relative",
                "unnecessary_churn", "delta_accuracy", "kl", "js", "total_variation"}),
 )  # fmt: skip

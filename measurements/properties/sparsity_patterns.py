@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 
+import torch
 from omegaconf import DictConfig
 
 from core.estimate import Estimate
 from measurements.functional.sparsity import Sparsity, zeros_share
-from measurements.functional.sparsity_patterns import Side, channel_sparsity, pattern_share
+from measurements.functional.sparsity_patterns import (
+    Side,
+    channel_sparsity,
+    pattern_share,
+    zeros_per_channel,
+)
 from measurements.layers import layer_labels, layer_weights
 from measurements.measurement import ModelMeasurement
 from models.base_model import ClassifierModule
@@ -52,6 +58,35 @@ class ChannelSparsity(ModelMeasurement):
 
     def _by_layer(self, found: Sparsity, names: dict[str, str]) -> dict[str, Estimate]:
         return {names[layer]: self.value(share) for layer, share in found.per_tensor.items()}
+
+
+class ChannelZeros(ModelMeasurement):
+    """Share of zeros among the effective weights of single channels: their mean and largest.
+
+    Every channel counts alike, however many weights it has. A largest share of 1 is a channel that
+    could be removed; one far above the mean says that zeros gather in some channels. `out` are the
+    filters, `in` the channels that filters read.
+    """
+
+    kind = "property"
+    unit, better, version = "fraction", "", 1
+
+    def measure(self) -> dict[str, Estimate]:
+        """Both sides, over the channels of all layers and of each."""
+        weights = layer_weights(self.model)
+        labels = layer_labels(weights)
+        sides: tuple[Side, ...] = ("out", "in")
+        results = {}
+        for side in sides:
+            shares = {
+                f"_{labels[name]}": zeros_per_channel(weight, side=side)
+                for name, weight in weights.items()
+            }
+            for layer, share in {"": torch.cat([*shares.values()]), **shares}.items():
+                stem, n = f"channel_zeros_{side}", len(share)
+                results[f"{stem}_mean{layer}"] = self.value(share.mean().item(), n=n)
+                results[f"{stem}_max{layer}"] = self.value(share.max().item(), n=n)
+        return {self.key(name): estimate for name, estimate in results.items()}
 
 
 class PatternSparsity(ModelMeasurement):

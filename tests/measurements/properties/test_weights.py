@@ -16,6 +16,7 @@ from measurements.measurement import Measurement
 from measurements.properties.margins import BoundaryDistance, LogitMargin
 from measurements.properties.sparsity_patterns import (
     ChannelSparsity,
+    ChannelZeros,
     LayerSparsity,
     PatternSparsity,
 )
@@ -167,6 +168,29 @@ def test_zeros_by_layer_channel_and_pattern_worked_by_hand() -> None:
     assert measured(PatternSparsity, model, n=1, m=4) == {"pattern_share_1_4": 2 / 6}
 
 
+def test_zeros_by_channel_worked_by_hand_under_a_mask() -> None:
+    first = linear([[1.0, 2, 3, 4], [5.0, 6, 7, 8]])
+    prune.custom_from_mask(first, "weight", torch.tensor([[0, 0, 0, 1], [1, 0, 1, 1]]))
+    found = measured(ChannelZeros, flat(first, linear([[1.0, 0], [1.0, 1]])))
+    assert found == {
+        # rows: 3/4, 1/4; 1/2, 0
+        "channel_zeros_out_mean": 1.5 / 4,
+        "channel_zeros_out_max": 0.75,
+        "channel_zeros_out_mean_1": 0.5,
+        "channel_zeros_out_max_1": 0.75,
+        "channel_zeros_out_mean_2": 0.25,
+        "channel_zeros_out_max_2": 0.5,
+        # columns: 1/2, 1, 1/2, 0; 0, 1/2
+        "channel_zeros_in_mean": pytest.approx(2.5 / 6),
+        "channel_zeros_in_max": 1,
+        "channel_zeros_in_mean_1": 0.5,
+        "channel_zeros_in_max_1": 1,
+        "channel_zeros_in_mean_2": 0.25,
+        "channel_zeros_in_max_2": 0.5,
+    }
+    assert (found["channel_zeros_in_mean"].n, found["channel_zeros_out_max_2"].n) == (6, 2)  # type: ignore[attr-defined]
+
+
 def test_a_mask_that_is_still_attached_counts() -> None:
     layer = linear([[1.0, 2, 3, 4], [5.0, 6, 7, 8]])
     prune.custom_from_mask(layer, "weight", torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1]]))
@@ -176,7 +200,9 @@ def test_a_mask_that_is_still_attached_counts() -> None:
     assert layer.state_dict()["weight_orig"].all()
 
 
-@pytest.mark.parametrize("kind", [LayerSparsity, ChannelSparsity, PatternSparsity, SpectralNorms])
+@pytest.mark.parametrize(
+    "kind", [LayerSparsity, ChannelSparsity, ChannelZeros, PatternSparsity, SpectralNorms]
+)
 def test_a_model_without_layers_is_not_applicable(kind: type[Measurement]) -> None:
     with pytest.raises(NotApplicable):
         measured(kind, Pixels(nn.Flatten(), 4))
