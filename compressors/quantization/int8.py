@@ -167,7 +167,10 @@ class Int8Dynamic(Deployment):
         own = sum(model.get_submodule(name).get_parameter("weight").numel() for name in done)
         names = ", ".join(name.removeprefix(task.prefix) for name in done)
         shown = names if len(done) < 4 else f"{len(done)} linear layers"
-        note = f"{shown}: {100 * own / total:.2g} % of all parameters, are integers; the rest stays"
+        note = (
+            f"{shown}: {100 * own / total:.2g} % of all parameters, are integers; convolutions and "
+            "all else stay in floats"
+        )
         return Decision(model=made, notes=[note], achieved={"quantized_layers": len(done)})
 
 

@@ -305,7 +305,8 @@ def test_dynamic_integers_are_those_of_linear_layers() -> None:
     result = Int8Dynamic().compress(SmallClassifier(), IMAGES[:2])
     assert "MatMulInteger" in types_in(result.model)
     assert types_in(result.model).count("Conv") == 1
-    assert result.report.notes[0] == "head: 97 % of all parameters, are integers; the rest stays"
+    told = "head: 97 % of all parameters, are integers; convolutions and all else stay in floats"
+    assert told in result.report.notes
 
 
 def test_a_deployed_model_is_not_compressed_again() -> None:

@@ -1,5 +1,6 @@
 """Facts about published weights on real data, reproduced."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from compressors.base import Compressor
+from compressors.deploy.openvino import OpenVino
+from compressors.deploy.ort import Ort
 from compressors.pruning.filters import L1Filter
 from compressors.pruning.level import Level
+from compressors.quantization.int8 import Int8Static
+from compressors.quantization.naive import Naive
+from compressors.resources import Resources
 from compressors.selfcheck import same_function
 from models.artifacts import load_artifact, save_artifact
+from models.deployed import DeployedClassifier
 from models.small.resnet_cifar import CifarResNet
 
 pytestmark = pytest.mark.slow
@@ -23,6 +31,7 @@ class Cifar:
 
     images: Tensor
     labels: Tensor
+    tuning: Resources
 
     def predictions(self, model: torch.nn.Module) -> Tensor:
         model.eval()
@@ -35,9 +44,24 @@ class Cifar:
 
 @pytest.fixture(scope="module")
 def cifar(data_dir: Path) -> Cifar:
-    rows = np.fromfile(data_dir / "cifar10" / "test_batch.bin", dtype=np.uint8).reshape(-1, 3073)
+    images, labels = read(data_dir / "cifar10" / "test_batch.bin")
+    tuning = read(data_dir / "cifar10" / "data_batch_1.bin")
+
+    def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(*(part[:count].split(64) for part in tuning), strict=True)
+
+    given = Resources(batches=batches, score=unused, train=unused)
+    return Cifar(images, labels, given)
+
+
+def read(path: Path) -> tuple[Tensor, Tensor]:
+    rows = np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)
     images = torch.from_numpy(rows[:, 1:]).view(-1, 3, 32, 32).float() / 255
-    return Cifar(images, torch.from_numpy(rows[:, 0].astype(np.int64)))
+    return images, torch.from_numpy(rows[:, 0].astype(np.int64))
+
+
+def unused(*_: object, **__: object) -> float:
+    raise AssertionError("neither scored nor trained")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +108,41 @@ def test_one_recipe_after_the_other(cifar: Cifar, resnet20: CifarResNet, tmp_pat
         assert torch.equal(stored(images), second.model.eval()(images))
     again = L1Filter(sparsity=0.3).compress(stored, images)
     assert again.report.achieved["params_after"] < second.report.achieved["params_after"]
+
+
+@pytest.mark.parametrize(("bits", "accuracy"), [(8, 0.9177), (4, 0.9011)])
+def test_simulated_bits_of_a_resnet20(
+    cifar: Cifar, resnet20: CifarResNet, bits: int, accuracy: float
+) -> None:
+    after = Naive(quant_bits=bits).compress(resnet20, cifar.images[:2]).model
+    assert cifar.accuracy(cifar.predictions(after)) == accuracy
+
+
+def deploy(recipe: Compressor, cifar: Cifar, model: CifarResNet) -> DeployedClassifier:
+    deployed = recipe.compress(model, cifar.images[:2], cifar.tuning).model
+    assert isinstance(deployed, DeployedClassifier)
+    return deployed
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_integers_of_a_resnet20_in_onnx_runtime(cifar: Cifar, resnet20: CifarResNet) -> None:
+    floats, integers = (deploy(r, cifar, resnet20) for r in (Ort(), Int8Static()))
+    assert cifar.accuracy(cifar.predictions(floats)) == 0.9173
+    assert abs(cifar.accuracy(cifar.predictions(integers)) - 0.9173) <= 0.003
+    sizes = [model.session.path.stat().st_size for model in (floats, integers)]
+    assert sizes[1] <= 0.30 * sizes[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_integers_of_a_resnet20_in_openvino(cifar: Cifar, resnet20: CifarResNet) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    recipes = (OpenVino(), Int8Static(backend="openvino"))
+    floats, integers = (deploy(recipe, cifar, resnet20) for recipe in recipes)
+    assert cifar.accuracy(cifar.predictions(floats)) == 0.9173
+    assert abs(cifar.accuracy(cifar.predictions(integers)) - 0.9173) <= 0.003
+    sizes = [model.files["weights"].stat().st_size for model in (floats, integers)]
+    assert sizes[1] <= 0.26 * sizes[0]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050", "resnext26ts", "densenet121"])
