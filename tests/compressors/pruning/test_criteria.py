@@ -29,7 +29,7 @@ def test_distances_are_those_of_signed_filters() -> None:
 
 
 def test_equal_filters_have_no_distance() -> None:
-    assert distances(layer([0.1, 0.7], [0.1, 0.7])).tolist() == [0, 0]
+    assert distances(layer(*[[0.1, 0.7]] * 30)).tolist() == [0] * 30
 
 
 def test_filters_of_a_transposed_convolution_are_its_outputs() -> None:

@@ -46,26 +46,32 @@ def weights(layer: nn.Conv2d, *values: float) -> nn.Conv2d:
 
 
 def test_taylor_squares_each_batch_and_then_takes_the_mean() -> None:
-    w, h = np.array([0.5, -1.0, 2.0]), np.array([[1.0, 0.0, -1.0], [0.5, 2.0, 1.0]])
+    w = np.array([[0.5, -1.0], [-1.0, 0.3], [2.0, 1.5]])
+    h = np.array([[1.0, 0.0, -1.0], [0.5, 2.0, 1.0]])
     head = nn.Linear(3, 2, bias=False)
     head.weight.data = torch.tensor(h).float()
     layers = OrderedDict(
-        a=weights(nn.Conv2d(1, 3, 1), *w), p=nn.AdaptiveAvgPool2d(1), f=nn.Flatten(), h=head
+        a=weights(nn.Conv2d(2, 3, 1), *w.flatten()),
+        p=nn.AdaptiveAvgPool2d(1),
+        f=nn.Flatten(),
+        h=head,
     )
     model = nn.Sequential(layers).requires_grad_(False).eval()
-    batches = [(pixels(1.0), torch.tensor([0])), (pixels(-2.0), torch.tensor([1]))]
+    seen = [np.array([1.0, 0.5]), np.array([-2.0, 1.0])]
+    images = [torch.tensor(x).float().view(1, 2, 1, 1) for x in seen]
+    batches = [(image, torch.tensor([label])) for label, image in enumerate(images)]
 
-    def gain(x: float, label: int) -> np.ndarray:
-        logits = h @ (w * x)
+    def gain(x: np.ndarray, label: int) -> np.ndarray:
+        logits = h @ w @ x
         residual = np.exp(logits) / np.exp(logits).sum() - np.eye(2)[label]
-        return (x * (h.T @ residual) * w) ** 2
+        return ((np.outer(h.T @ residual, x) * w) ** 2).sum(axis=1)
 
-    expected = (gain(1.0, 0) + gain(-2.0, 1)) / 2
+    expected = (gain(seen[0], 0) + gain(seen[1], 1)) / 2
     pruner = TaylorFirstOrderWeight(sparsity=0.34, statistics_batches=2)
-    task = pruner._task(model, pixels(1.0), resources(batches))
+    task = pruner._task(model, images[0], resources(batches))
     assert pruner.ranker(task)("a").tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     least = int(expected.argmin())
-    edits = pruner.plan(model, pixels(1.0), resources(batches)).edits
+    edits = pruner.plan(model, images[0], resources(batches)).edits
     assert edits.removed["a"] == {"out": [least]}
     assert all(p.grad is None for p in task.model.parameters())
 
@@ -137,6 +143,9 @@ def test_the_filter_of_least_mean_goes() -> None:
     assert plan(ActivationMeanRank, Net(nn.ReLU())).edits.removed["a"] == {"out": [2]}
 
 
+SHIFTED = nn.BatchNorm2d(3).eval()
+nn.init.ones_(SHIFTED.bias)
+
 FORMS = {
     "inplace": nn.ReLU(inplace=True),
     "functional": F.relu,
@@ -144,6 +153,7 @@ FORMS = {
     "torch": torch.relu,
     "method": lambda x: x.relu(),
     "method_inplace": lambda x: x.relu_(),
+    "inplace_before_another": nn.Sequential(nn.ReLU(inplace=True), SHIFTED, nn.ReLU()),
     "after_dropout": nn.Sequential(nn.Dropout(), nn.ReLU()),
 }
 
@@ -168,6 +178,11 @@ def test_a_relu6_cuts_at_six(act: Any) -> None:
 def test_another_activation_is_none(act: nn.Module) -> None:
     with pytest.raises(IncompatibleModel, match=r"changes nothing\..* a: left whole \(no relu is"):
         plan(ActivationMeanRank, Net(act))
+
+
+def test_a_clip_elsewhere_is_no_relu6() -> None:
+    with pytest.raises(IncompatibleModel, match="no relu6 is behind it"):
+        plan(ActivationMeanRank, Net(nn.Hardtanh(0, 1)), activation="relu6")
 
 
 class Residual(nn.Module):
