@@ -74,20 +74,36 @@ def knn_accuracy(features: Tensor, labels: Tensor, *, k: int = 10) -> float:
     require_labelled_features(features, labels, at_least=k + 1)
     if not 1 <= k <= TIES_AT_MOST:
         raise ValueError(f"k is a number of voters, in [1, {TIES_AT_MOST}], got {k}")
-    voters = labels[nearest_neighbours(features, k=k).ids]  # [N, k]
+    return vote_accuracy(labels[nearest_neighbours(features, k=k).ids], labels)
+
+
+def vote_accuracy(voters: Tensor, labels: Tensor) -> float:
+    """Share of samples whose label wins the vote.
+
+    Args:
+        voters: Labels of the nearest others of every sample, nearest first, int64, shape [N, k].
+        labels: Classes, int64, shape [N], not negative.
+
+    Example:
+        >>> vote_accuracy(torch.tensor([[1, 0, 0], [1, 0, 2]]), torch.tensor([0, 0]))
+        0.5
+    """
+    k = voters.shape[1]
     weights = 1 + 0.5 ** torch.arange(1, k + 1, dtype=torch.float64, device=voters.device)
-    votes = weights.new_zeros(len(labels), int(labels.max()) + 1)
+    votes = weights.new_zeros(len(labels), int(torch.maximum(voters.max(), labels.max())) + 1)
     votes.scatter_add_(1, voters, weights.expand_as(voters))
     return votes.argmax(dim=1).eq(labels).double().mean().item()
 
 
 def _between(means: Tensor) -> tuple[Tensor, Tensor]:
     """Directions [D, R] in which the class means [C, D] differ, and how much [R]."""
-    centred = means - means.mean(dim=0)
-    _, values, directions = torch.linalg.svd(centred / len(means) ** 0.5, full_matrices=False)
+    centred = (means - means.mean(dim=0)) / len(means) ** 0.5
+    is_wide = centred.shape[0] <= centred.shape[1]
+    squares, vectors = torch.linalg.eigh(centred @ centred.T if is_wide else centred.T @ centred)
     # centred means span at most C - 1 directions; what is found in the others is rounding
-    rounding = max(means.shape) * torch.finfo(values.dtype).eps
-    kept = values > rounding * torch.maximum(values[0], means.abs().max())
+    rounding = max(means.shape) * torch.finfo(squares.dtype).eps
+    kept = squares > rounding * torch.maximum(squares[-1], means.abs().max().square())
     if not kept.any():
         raise NotApplicable("all classes have the same mean: nothing separates them")
-    return directions[kept].T, values[kept]
+    spreads, directions = squares[kept].sqrt(), vectors[:, kept]
+    return (centred.T @ directions / spreads if is_wide else directions), spreads

@@ -1,5 +1,6 @@
 """What the measurements of features share: refusals, pooling, the nearest neighbours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -107,6 +108,37 @@ def nearest_neighbours(features: Tensor, *, k: int) -> Neighbours:
     ]
     distances, ids = (torch.cat(parts)[:, :k] for parts in zip(*blocks, strict=True))
     return Neighbours(distances=distances, ids=ids)
+
+
+def neighbours_of_any(features: Tensor, *, k: int) -> Callable[[Tensor], Tensor]:
+    """The `k` nearest others among any samples; those of all samples are searched once.
+
+    Args:
+        features: Shape [N, D], finite, N > k.
+        k: Number of neighbours, at least 1.
+
+    Returns:
+        Ids of some samples, int64, ascending, shape [M], M > k -> ids of their neighbours among
+        them, nearest first, shape [M, k].
+
+    Example:
+        >>> among = neighbours_of_any(torch.tensor([[0.0], [1.0], [3.0]]), k=1)
+        >>> among(torch.tensor([0, 2])).flatten().tolist()
+        [2, 0]
+    """
+    require_features(features, at_least=k + 1)
+    near = nearest_neighbours(features, k=min(2 * k + SPARE, len(features) - 1)).ids
+
+    def among(ids: Tensor) -> Tensor:
+        is_there = torch.zeros(len(features), dtype=torch.bool, device=near.device)
+        is_there[ids] = True
+        there = is_there[near[ids]]
+        if there.sum(dim=1).min() < k:  # too many of a sample's neighbours are gone
+            return ids[nearest_neighbours(features[ids], k=k).ids]
+        order = there.int().sort(dim=1, descending=True, stable=True).indices
+        return near[ids].gather(1, order[:, :k])
+
+    return among
 
 
 def _nearest_of(

@@ -13,15 +13,16 @@ from core.errors import NotApplicable
 from core.estimate import Estimate
 from measurements.functional.class_separation import (
     TIES_AT_MOST,
-    knn_accuracy,
+    vote_accuracy,
     within_class_scatter,
 )
+from measurements.functional.features import neighbours_of_any
 from measurements.functional.intrinsic_dimension import mle_dimension, two_nn_dimension
 from measurements.functional.jackknife import GROUPS, Jackknife, delete_group_jackknife
 from measurements.functional.rank import (
     effective_rank_of,
     participation_ratio_of,
-    singular_values,
+    spectrum,
 )
 from measurements.measurement import RecordMeasurement
 from models.base_model import ClassifierModule
@@ -33,6 +34,10 @@ SAMPLES = 2000
 
 JACKKNIFE_SEED = 0
 """Equal for every measurement: two models leave out the same samples."""
+
+
+Statistic = Callable[[Tensor], dict[str, float]]
+"""Ids of some samples, int64, ascending -> name -> value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,29 +89,35 @@ class FeatureMeasurement(RecordMeasurement):
         rows = chosen_rows([records], self.samples)
         return self.of(representation_at(records, rows))
 
+    def of_any(self, whole: Representation) -> Statistic:
+        """`of` for any of the samples; what all of them share can be computed once here."""
+        return lambda ids: self.of(taken(whole, ids))
+
     def estimate(self, records: Records) -> dict[str, Estimate]:
         """Values with jackknife intervals."""
         rows = chosen_rows([records], self.samples)
-        whole = representation_at(records, rows)
-        return self._jackknifed(lambda ids: self.of(taken(whole, ids)), len(rows), lowest=0.0)
+        self._require_enough(len(rows))
+        statistic = self.of_any(representation_at(records, rows))
+        return self._jackknifed(statistic, len(rows), lowest=0.0)
 
     def difference(self, records: Records, baseline: Records) -> dict[str, Estimate]:
         """Value minus the baseline's value, the same samples left out of both."""
         require_same_samples(records, baseline)
         rows = chosen_rows([records, baseline], self.samples)
-        now, before = (representation_at(each, rows) for each in (records, baseline))
+        self._require_enough(len(rows))
+        now, before = (self.of_any(representation_at(each, rows)) for each in (records, baseline))
 
         def change(ids: Tensor) -> dict[str, float]:
-            after, first = self.of(taken(now, ids)), self.of(taken(before, ids))
+            after, first = now(ids), before(ids)
             return {name: after[name] - first[name] for name in after}
 
         return self._jackknifed(change, len(rows), lowest=-1.0)
 
-    def _jackknifed(
-        self, statistic: Callable[[Tensor], dict[str, float]], n: int, *, lowest: float
-    ) -> dict[str, Estimate]:
+    def _require_enough(self, n: int) -> None:
         if n < self.fewest:
             raise NotApplicable(f"{n} samples with finite logits, at least {self.fewest} needed")
+
+    def _jackknifed(self, statistic: Statistic, n: int, *, lowest: float) -> dict[str, Estimate]:
         generator = torch.Generator().manual_seed(JACKKNIFE_SEED)
         found = delete_group_jackknife(statistic, n, generator=generator)
         return {name: self._named(name, each, n=n, lowest=lowest) for name, each in found.items()}
@@ -147,15 +158,24 @@ class FeatureRank(FeatureMeasurement):
         dimensionality, dynamics and measurement (2017), participation ratio.
     """
 
-    unit, better, version = "directions", "", 1
+    unit, better, version = "directions", "", 2
 
     def of(self, representation: Representation) -> dict[str, float]:
         """`effective_rank` and `participation_ratio`."""
-        values = singular_values(representation.features)
-        return {
-            "effective_rank": effective_rank_of(values),
-            "participation_ratio": participation_ratio_of(values),
-        }
+        return self.of_any(representation)(torch.arange(len(representation.labels)))
+
+    def of_any(self, whole: Representation) -> Statistic:
+        """The same of any samples; the products of all with each other are computed once."""
+        singular_values = spectrum(whole.features)
+
+        def of(ids: Tensor) -> dict[str, float]:
+            values = singular_values(ids)
+            return {
+                "effective_rank": effective_rank_of(values),
+                "participation_ratio": participation_ratio_of(values),
+            }
+
+        return of
 
 
 class IntrinsicDimension(FeatureMeasurement):
@@ -215,7 +235,7 @@ class ClassSeparation(FeatureMeasurement):
         nearest neighbours.
     """
 
-    unit, better, version = "", "lower", 1
+    unit, better, version = "", "lower", 2
     fields: ClassVar = {"knn_accuracy": {"unit": "fraction", "better": "higher"}}
 
     def __init__(
@@ -239,8 +259,17 @@ class ClassSeparation(FeatureMeasurement):
 
     def of(self, representation: Representation) -> dict[str, float]:
         """`nc1` and `knn_accuracy`."""
-        features, labels = representation.features, representation.labels
-        return {
-            "nc1": within_class_scatter(features, labels),
-            "knn_accuracy": knn_accuracy(features, labels, k=self.k),
-        }
+        return self.of_any(representation)(torch.arange(len(representation.labels)))
+
+    def of_any(self, whole: Representation) -> Statistic:
+        """The same of any samples; the neighbours of all are searched once."""
+        features, labels = whole.features, whole.labels
+        neighbours = neighbours_of_any(features, k=self.k)
+
+        def of(ids: Tensor) -> dict[str, float]:
+            return {
+                "nc1": within_class_scatter(features[ids], labels[ids]),
+                "knn_accuracy": vote_accuracy(labels[neighbours(ids)], labels[ids]),
+            }
+
+        return of

@@ -89,3 +89,11 @@ def test_labels_of_other_samples_are_refused() -> None:
 def test_impossible_numbers_of_neighbours_are_refused(k: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nearest_neighbours(torch.zeros(3, 2), k=k)
+
+
+@pytest.mark.parametrize("left_out", [[4], list(range(1, 40))], ids=["one", "all that are near"])
+def test_neighbours_among_some_are_those_they_have_alone(left_out: list[int]) -> None:
+    points = torch.cat([torch.arange(40) ** 1.7, 300 + torch.arange(20) ** 2.3]).unsqueeze(1)
+    ids = torch.tensor([i for i in range(60) if i not in left_out])
+    alone = module.nearest_neighbours(points[ids], k=3).ids
+    assert module.neighbours_of_any(points, k=3)(ids).tolist() == ids[alone].tolist()

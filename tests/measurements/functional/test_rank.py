@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.errors import NotApplicable
-from measurements.functional import rank
-from measurements.functional.rank import effective_rank, participation_ratio, singular_values
+from measurements.functional.rank import (
+    effective_rank,
+    participation_ratio,
+    singular_values,
+    spectrum,
+)
 
 Measure = Callable[[Tensor], float]
 BOTH = pytest.mark.parametrize(
@@ -62,14 +66,49 @@ def test_ranks_are_in_range(measure: Measure, n: int, d: int, seed: int) -> None
     assert 1 - 1e-9 <= measure(x) <= min(n - 1, d) + 1e-6
 
 
-@pytest.mark.parametrize("shape", [(50, 7), (7, 50), (9, 9)], ids=["tall", "wide", "square"])
-def test_blocks_of_rows_give_the_singular_values_of_the_whole(
-    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+SHAPES = pytest.mark.parametrize("shape", [(50, 7), (7, 50), (9, 9)], ids=["tall", "wide", "even"])
+
+
+def by_svd(x: Tensor) -> Tensor:
+    x = x.double()
+    return torch.linalg.svdvals(x - x.mean(dim=0))
+
+
+def entropy_rank(values: Tensor) -> float:
+    shares = values / values.sum()
+    return torch.special.entr(shares).sum().exp().item()
+
+
+@SHAPES
+def test_singular_values_are_those_of_the_decomposition(shape: tuple[int, int]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    monkeypatch.setattr(rank, "ROWS_AT_ONCE", 1)
-    expected = torch.linalg.svdvals(x - x.mean(dim=0))
-    torch.testing.assert_close(singular_values(x), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(singular_values(x), by_svd(x), rtol=1e-9, atol=1e-6)
+    assert effective_rank(x) == pytest.approx(entropy_rank(by_svd(x)), rel=1e-9)
+
+
+@SHAPES
+@pytest.mark.parametrize("decay", [1.0, 1e-2], ids=["equal", "steep"])
+def test_rounding_of_what_is_not_there_adds_no_rank(shape: tuple[int, int], decay: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    left = torch.randn(shape[0], 3, generator=generator, dtype=torch.float64)
+    right = torch.randn(3, shape[1], generator=generator, dtype=torch.float64)
+    x = left * decay ** torch.arange(3) @ right + 40  # 3 directions
+    assert singular_values(x).count_nonzero() == 3
+    assert effective_rank(x) == pytest.approx(entropy_rank(by_svd(x)), rel=1e-6)
+
+
+@SHAPES
+@pytest.mark.parametrize("outlier", [1.0, 1e9], ids=["none", "outlier"])
+def test_some_samples_have_the_values_they_have_alone(
+    shape: tuple[int, int], outlier: float
+) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 5
+    x[3] *= outlier  # left out: it moves the mean and the sums of all
+    ids = torch.tensor([i for i in range(shape[0]) if i not in (0, 3)])
+    found = spectrum(x)(ids)
+    expected = by_svd(x[ids])
+    torch.testing.assert_close(found[: len(expected)], expected, rtol=1e-6, atol=1e-6)
+    assert not found[len(expected) :].any()
 
 
 @BOTH

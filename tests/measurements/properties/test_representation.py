@@ -14,8 +14,10 @@ from measurements.properties.representation import (
     ClassSeparation,
     FeatureRank,
     IntrinsicDimension,
+    Representation,
     chosen_rows,
     representation_at,
+    taken,
 )
 from recording.columns import record_columns
 from recording.records import Records
@@ -77,6 +79,19 @@ def test_the_interval_is_that_of_the_jackknife() -> None:
     assert value.low == pytest.approx(0.9 - half)
     assert 0.9 + half > 1
     assert value.high == 1  # no more than all
+
+
+@pytest.mark.parametrize("kind", [FeatureRank, ClassSeparation])
+@pytest.mark.parametrize("width", [4, 90], ids=["tall", "wide"])
+def test_what_samples_share_changes_no_value_of_some(kind: type, width: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(60, width, generator=generator)
+    features[30:] = features[:30]  # every sample has a duplicate
+    whole = Representation(features=features, labels=LABELS)
+    shared = made(kind).of_any(whole)
+    for group in torch.randperm(60, generator=generator).split(3):
+        ids = torch.tensor([i for i in range(60) if i not in group.tolist()])
+        assert shared(ids) == pytest.approx(made(kind).of(taken(whole, ids)), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ALL)
