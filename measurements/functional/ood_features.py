@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from measurements.functional.features import (
+    SPARE,
     VALUES_AT_ONCE,
     require_features,
     require_labelled_features,
@@ -37,11 +38,7 @@ def knn_scores(features: Tensor, *, reference: Tensor, k: int) -> Tensor:
     if not 1 <= k <= len(reference):
         raise ValueError(f"expected k in 1..{len(reference)}, the reference samples, got {k}")
     units, others = (functional.normalize(x.double(), dim=1) for x in (features, reference))
-    blocks = units.split(max(1, VALUES_AT_ONCE // len(others)))
-    distances = [
-        torch.cdist(block, others, compute_mode="donot_use_mm_for_euclid_dist") for block in blocks
-    ]
-    return -torch.cat([block.kthvalue(k, dim=1).values for block in distances])
+    return -_distance_to(others, units, k=k)
 
 
 def mahalanobis_scores(features: Tensor, *, reference: Tensor, labels: Tensor) -> Tensor:
@@ -77,12 +74,29 @@ def mahalanobis_scores(features: Tensor, *, reference: Tensor, labels: Tensor) -
     means = sums.index_add(0, codes, reference) / codes.bincount()[:, None]
     residuals = reference - means[codes]
     whitening = _whitening(residuals.T @ residuals / len(residuals))
-    distances = torch.cdist(
-        features.double() @ whitening,
-        means @ whitening,
-        compute_mode="donot_use_mm_for_euclid_dist",
-    )
-    return -distances.amin(dim=1).square()
+    middle = means.mean(dim=0)
+    white, centres = ((x.double() - middle) @ whitening for x in (features, means))
+    return -_distance_to(centres, white, k=1).square()
+
+
+def _distance_to(others: Tensor, points: Tensor, *, k: int) -> Tensor:
+    """Distance [M] of points [M, D] to the k-th nearest of others [N, D].
+
+    Squared distances by products find the candidates; differences give the distance, so that a
+    duplicate is at exactly 0. Where more than 8 others are as far as the k-th up to rounding, any
+    of them may be it.
+    """
+    lengths = others.square().sum(dim=1)
+    last = min(k + SPARE, len(others))
+    first = max(0, k - 1 - SPARE)
+    step = max(1, VALUES_AT_ONCE // max(len(others), (last - first) * others.shape[1]))
+    found = []
+    for block in points.split(step):
+        squared = torch.addmm(lengths, block, others.T, alpha=-2)  # less each row's own length
+        near = squared.topk(last, dim=1, largest=False).indices[:, first:]
+        exact = (others[near] - block.unsqueeze(1)).norm(dim=2)
+        found.append(exact.kthvalue(k - first, dim=1).values)
+    return torch.cat(found)
 
 
 def _whitening(covariance: Tensor) -> Tensor:

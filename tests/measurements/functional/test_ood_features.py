@@ -52,6 +52,39 @@ def test_mahalanobis_agrees_with_scikit_learn(seed: int, count: int) -> None:
     torch.testing.assert_close(scores, -torch.stack(expected).amin(dim=0), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 12, 30, 60])
+def test_duplicates_and_ties_are_at_their_distance(k: int) -> None:
+    # of 60 reference samples 30 are the one that is scored; the others are at a right angle
+    reference = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 7.0]]).repeat(30, 1)
+    scores = knn_scores(torch.tensor([[3.0, 4.0, 0.0]] * 2), reference=reference, k=k)
+    assert scores.tolist() == ([0.0, 0.0] if k <= 30 else pytest.approx([-(2**0.5)] * 2))
+
+
+def test_constant_features_are_all_at_distance_0() -> None:
+    same = torch.full((40, 5), 0.1)
+    assert knn_scores(same[:3], reference=same, k=25).tolist() == [0.0] * 3
+    labels = torch.arange(40) % 12
+    assert mahalanobis_scores(same[:3], reference=same, labels=labels).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("k", [1, 20, 149, 150])
+def test_candidates_hold_the_kth_neighbour(k: int) -> None:
+    reference, features = drawn(0, 150, 6), drawn(1, 9, 6)
+    reference[40:60] = reference[:20]
+    units = [torch.nn.functional.normalize(x.double()) for x in (features, reference)]
+    expected = (units[0][:, None] - units[1]).norm(dim=2).kthvalue(k).values
+    scores = knn_scores(features, reference=reference, k=k)
+    torch.testing.assert_close(scores, -expected, rtol=1e-13, atol=0)
+
+
+def test_mahalanobis_is_exact_far_from_the_origin_and_with_many_classes() -> None:
+    reference, labels = drawn(0, 400, 4).double(), torch.arange(400) % 40
+    reference += labels[:, None] / 4
+    near = mahalanobis_scores(reference[:9], reference=reference, labels=labels)
+    far = mahalanobis_scores(reference[:9] + 1e5, reference=reference + 1e5, labels=labels)
+    torch.testing.assert_close(far, near, rtol=1e-8, atol=0)
+
+
 def test_a_dead_unit_changes_nothing() -> None:
     reference, labels = drawn(0, 30), torch.arange(30) % 3
     widened = [torch.cat([x, torch.zeros(len(x), 1)], dim=1) for x in (reference, drawn(1, 5))]
