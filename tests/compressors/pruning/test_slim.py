@@ -73,6 +73,30 @@ def test_channels_that_are_added_are_ranked_by_their_mean_and_count_each() -> No
         plan(Tied(), sparsity=0.33)  # one of six, and they go in pairs
 
 
+class TiedThenOne(Tied):
+    """A third convolution with its norm behind the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.o, self.h = nn.Conv2d(3, 3, 1), norm(0.42, 0.97, 0.99), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (self.m(self.a(x)) + self.n(self.b(x))).relu()
+        return self.h(self.o(self.c(y)).mean((2, 3)))
+
+
+def test_the_mean_of_a_pair_is_ranked_among_single_scales() -> None:
+    removed = plan(TiedThenOne(), sparsity=0.25).edits.removed  # two of nine: 0.4 twice
+    assert removed["a"] == {"out": [1]}
+    assert "o" not in removed
+
+
+def test_what_the_budget_does_not_cover_is_the_threshold() -> None:
+    removed = plan(TiedThenOne(), sparsity=0.45).edits.removed  # four of nine: 0.4 twice, 0.42
+    assert removed["a"] == {"out": [1]}
+    assert removed["o"] == {"out": [0]}  # the next are 0.45 twice, then 0.9: 0.97 stays
+
+
 def test_a_norm_that_was_not_selected_goes_along_and_is_named() -> None:
     decision = plan(Tied(), sparsity=0.34, op_names=["m"])
     assert decision.edits.removed["b"] == {"out": [0]}
