@@ -63,6 +63,8 @@ class OpenVinoStatic:
                 ignored_scope=self._ignored(network, set(self.products) - quantized),
                 advanced_parameters=self._advanced(),
             )
+        for index, op in enumerate(made.get_ordered_ops()):  # its own names count up in a process
+            op.set_friendly_name(f"{op.get_type_name()}_{index}")
         self.openvino.save_model(made, str(path), compress_to_fp16=False)
 
     def _network(self) -> Any:
