@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import NotApplicable
 from measurements.functional.association import Association, associate_all, coupled
-from reporting.population import Member, source_of
+from reporting.population import Member, source_of, unlike_note, usual
 
 What = Literal["values", "changes"]
 """The numbers of the models themselves, or compressed minus baseline."""
@@ -73,7 +73,10 @@ def associations(
     sources = {
         name: source_of(row) for member in chosen for name, row in member.rows.items() if row.values
     }
-    properties, benefits = (_columns(chosen, kind, what) for kind in ("property", "benefit"))
+    (properties, unlike), (benefits, more) = (
+        _columns(chosen, kind, what) for kind in ("property", "benefit")
+    )
+    notes += [*unlike, *more]
 
     def follows(prop: str, benefit: str) -> bool:
         (data, one, view), (other_data, other, other_view) = sources[prop], sources[benefit]
@@ -128,22 +131,36 @@ def _comparable(members: Sequence[Member]) -> tuple[list[Member], list[str]]:
     ]
 
 
-def _columns(members: Sequence[Member], kind: str, what: What) -> dict[str, list[float | None]]:
-    """Result name -> its number of every model, None where there is none."""
+def _columns(
+    members: Sequence[Member], kind: str, what: What
+) -> tuple[dict[str, list[float | None]], list[str]]:
+    """Result name -> its number of every model, None where there is none of the usual definition.
+
+    Also a sentence for each name of which numbers were left out.
+    """
     names = {
         name: None for member in members for name, row in member.rows.items() if row.kind == kind
     }
+    found = {name: _alike(members, name, what) for name in names}
     columns = {
-        name: [
-            member.value(name) if what == "values" else member.change(name) for member in members
-        ]
-        for name in names
-    }
-    return {
-        name: [None if value is None else float(value) for value in column]
-        for name, column in columns.items()
+        name: column
+        for name, (column, _) in found.items()
         if any(value is not None for value in column)
     }
+    return columns, [unlike_note(name, count) for name, (_, count) in found.items() if count]
+
+
+def _alike(members: Sequence[Member], name: str, what: What) -> tuple[list[float | None], int]:
+    """Numbers of the usual definition, None elsewhere, and how many of others there were."""
+    of_models = what == "values"
+    values = [member.value(name) if of_models else member.change(name) for member in members]
+    keys = [member.key(name) if of_models else member.change_key(name) for member in members]
+    chosen = usual(keys)
+    kept = [
+        None if value is None or key != chosen else float(value)
+        for value, key in zip(values, keys, strict=True)
+    ]
+    return kept, kept.count(None) - values.count(None)
 
 
 def _points(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, TypeVar
 
 from core.errors import unknown
 from core.estimate import Estimate
@@ -11,6 +11,8 @@ from core.names import SPLITS
 from store.cells import Cell, list_cells
 from store.layout import Layout
 from store.runs import Run, read_run, run_ids
+
+T = TypeVar("T")
 
 Verdict = Literal["better", "worse", "unresolved", "no difference", ""]
 
@@ -29,6 +31,8 @@ class Row:
     baseline: Estimate | str = ""
     compressed: Estimate | str = ""
     difference: Estimate | None = None  # compressed minus baseline, on the same samples
+    key: str = ""  # digest of the definition the numbers were measured under
+    difference_key: str = ""  # the same of a paired difference
 
     @property
     def values(self) -> list[Estimate]:
@@ -60,6 +64,11 @@ class Row:
             return self.difference
         before, now = self.values
         return now - before
+
+    @property
+    def change_key(self) -> str:
+        """Digest of the definition the change was measured under."""
+        return self.key if self.difference is None else self.difference_key
 
     @property
     def n(self) -> int | None:
@@ -145,6 +154,8 @@ class _Pairing:
         self._now, self._before = now, before
         values = _values(now.values())
         self._differences = _renamed(values, "delta")
+        keys = {name: cell.key for cell in now.values() for name in cell.values}
+        self._difference_keys = _renamed(keys, "delta")
         self._same_session = _renamed(values, "baseline")
         known = values.keys() | _values(before.values()).keys()
         self._shown_elsewhere = {
@@ -158,7 +169,7 @@ class _Pairing:
         """Rows of one measurement: a number each, or one that says why there is none."""
         now, before = self._now.get(measurement), self._before.get(measurement)
         names = [*(now.values if now else ()), *(before.values if before else ())]
-        kind = next((cell.kind for cell in (now, before) if cell), "")
+        kind, key = next(((cell.kind, cell.key) for cell in (now, before) if cell), ("", ""))
         if not names:
             yield Row(name=measurement, kind=kind, baseline=_state(before), compressed=_state(now))
         for name in dict.fromkeys(names):
@@ -170,6 +181,8 @@ class _Pairing:
                     baseline=_side(before, name) if same_session is None else same_session,
                     compressed=_side(now, name),
                     difference=self._differences.get(name),
+                    key=key,
+                    difference_key=self._difference_keys.get(name, ""),
                 )
 
     def is_alone(self, row: Row) -> bool:
@@ -194,7 +207,7 @@ def _values(cells: Iterable[Cell]) -> dict[str, Estimate]:
     }
 
 
-def _renamed(values: Mapping[str, Estimate], marker: str) -> dict[str, Estimate]:
+def _renamed(values: Mapping[str, T], marker: str) -> dict[str, T]:
     """Values whose name holds the marker, under the name without it."""
     renamed = ((name, without_marker(name, marker), value) for name, value in values.items())
     return {plain: value for name, plain, value in renamed if plain != name}

@@ -1,7 +1,7 @@
 """All runs side by side: a row a run, what differs between their recipes, chosen numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -10,7 +10,7 @@ from core.estimate import Estimate
 from core.names import SPLITS
 from reporting.compare import Row, without_marker
 from reporting.numbers import scale_of
-from reporting.population import Member, named
+from reporting.population import Member, named, unlike_note, usual
 from reporting.sheets import Sheet, View
 from store.runs import Run
 
@@ -38,6 +38,7 @@ class Column:
     name: str
     row: str
     short: str
+    key: str = ""  # of the definition most runs were measured under
 
     @property
     def is_change(self) -> bool:
@@ -45,13 +46,19 @@ class Column:
         return self.name != self.row
 
     def estimate(self, member: Member) -> Estimate | float | None:
-        """The number of a run, with its interval where there is one."""
+        """The number of a run, with its interval; None where it is of another definition."""
+        if self.key_of(member) != self.key:
+            return None
         return member.change(self.row) if self.is_change else member.value(self.row)
+
+    def key_of(self, member: Member) -> str:
+        """Digest of the definition the number of a run was measured under."""
+        return member.change_key(self.row) if self.is_change else member.key(self.row)
 
     def verdict(self, member: Member) -> str | None:
         """What the interval of a change says."""
         row = member.rows.get(self.row)
-        return row.verdict or None if row else None
+        return row.verdict or None if row and self.key_of(member) == self.key else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +134,15 @@ def runs_view(members: Sequence[Member], columns: Sequence[str] | None = None) -
     )
     spreads = list(_spreads(groups, chosen))
     sheets = [sheet, _spread_sheet(spreads)] if spreads else [sheet]
-    return View(sheets=sheets, flat=sheet, notes=[SPREAD] if spreads else [])
+    notes = [SPREAD] if spreads else []
+    return View(sheets=sheets, flat=sheet, notes=[*notes, *_unlike(members, chosen)])
+
+
+def _unlike(members: Sequence[Member], chosen: Sequence[Column]) -> Iterator[str]:
+    for column in chosen:
+        keys = [key for member in members if (key := column.key_of(member))]
+        if others := len(keys) - keys.count(column.key):
+            yield unlike_note(column.name, others)
 
 
 def _columns(members: Sequence[Member], wanted: Sequence[str] | None) -> list[Column]:
@@ -141,10 +156,14 @@ def _columns(members: Sequence[Member], wanted: Sequence[str] | None) -> list[Co
         if not rows:
             known = sorted({name for member in members for name in member.rows})
             raise LookupError(unknown("result", name, known))
-    return [
+    columns = [
         Column(name=full, row=row, short=name if len(pairs) == 1 else full)
         for name, pairs in found.items()
         for full, row in pairs
+    ]
+    return [
+        replace(column, key=usual(column.key_of(member) for member in members))
+        for column in columns
     ]
 
 

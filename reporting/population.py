@@ -1,5 +1,6 @@
 """All runs of a store as one population: each with its numbers, its lineage and its recipe."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,14 @@ class Member:
         row = self.rows.get(name)
         return row.change if row else None
 
+    def key(self, name: str) -> str:
+        """Digest of the definition a number was measured under; empty where there is none."""
+        return self.rows[name].key if self.value(name) is not None else ""
+
+    def change_key(self, name: str) -> str:
+        """The same of a change."""
+        return self.rows[name].change_key if self.change(name) is not None else ""
+
 
 def read_members(layout: Layout) -> list[Member]:
     """Every run of a store, each baseline directly before what was made of it.
@@ -97,6 +106,27 @@ def named(members: Iterable[Member], wanted: str) -> list[str]:
     if wanted in found:
         return [wanted]
     return [name for name in found if name.endswith(f"_{wanted}") and _short(name) == wanted]
+
+
+def usual(keys: Iterable[str]) -> str:
+    """The most frequent of the definitions, the first of equally frequent ones.
+
+    Numbers of other definitions, such as other attack parameters, are not compared with its own.
+
+    Example:
+        >>> usual(["", "old", "new", "new", ""])
+        'new'
+    """
+    counts = Counter(key for key in keys if key)
+    return max(counts, key=counts.__getitem__, default="")
+
+
+def unlike_note(name: str, count: int) -> str:
+    """What is said about numbers of another definition than the usual one."""
+    return (
+        f"{name}: {count} runs are left out, measured under another definition, on other data or "
+        "on another machine than most"
+    )
 
 
 def view_of(row: Row) -> str:

@@ -100,7 +100,7 @@ def tradeoffs(
         _tradeoff(layout, family, everyone, name, cost_name)
         for name in _known(members, accuracy)
         for everyone in [_measured(members, name, cost_name)]
-        for family in _families(everyone)
+        for family in _families(everyone, name, cost_name)
     ]
 
 
@@ -120,12 +120,12 @@ def _measured(members: Sequence[Member], accuracy: str, cost: str) -> list[Membe
     ]
 
 
-def _families(members: Sequence[Member]) -> list[list[Member]]:
+def _families(members: Sequence[Member], accuracy: str, cost: str) -> list[list[Member]]:
     """Each baseline once, then what was made of it; a baseline alone is no trade-off."""
-    bases: dict[tuple[str, str], Member] = {}
-    made: dict[tuple[str, str], list[Member]] = {}
+    bases: dict[tuple[str, ...], Member] = {}
+    made: dict[tuple[str, ...], list[Member]] = {}
     for member in members:
-        family = (member.lineage, _part(member))
+        family = (member.lineage, *_definition(member, accuracy, cost))
         if member.run.baseline is None:
             bases.setdefault(family, member)
         else:
@@ -133,9 +133,10 @@ def _families(members: Sequence[Member]) -> list[list[Member]]:
     return [[bases[family], *rest] for family, rest in made.items() if family in bases]
 
 
-def _part(member: Member) -> str:
-    """Which part of the data a run looked at: numbers of two parts are not compared."""
-    return str(member.run.config.get("limit_samples"))
+def _definition(member: Member, accuracy: str, cost: str) -> tuple[str, str, str]:
+    """Which part of the data a run looked at, and what was measured: others are not compared."""
+    part = str(member.run.config.get("limit_samples"))
+    return part, member.key(accuracy), member.key(cost)
 
 
 def _tradeoff(
@@ -147,7 +148,8 @@ def _tradeoff(
     pairs = [_pair(member, accuracy, cost) for member in ordered]
     best = {ordered[i].run_id for i in pareto_front(pairs)}
     base = ordered[0]
-    rivals = [member for member in everyone if _part(member) == _part(base)]
+    alike = _definition(base, accuracy, cost)
+    rivals = [member for member in everyone if _definition(member, accuracy, cost) == alike]
     front = pareto_front([_pair(member, accuracy, cost) for member in rivals])
     best_of_all = {rivals[i].run_id for i in front}
     unit = base.value(cost)

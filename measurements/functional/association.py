@@ -20,7 +20,7 @@ DRAWS_A_PAIR = 40
 
 COUPLED = (
     frozenset({"accuracy", "top5_accuracy", "macro_accuracy", "worst_class_accuracy",
-               "real_accuracy", "human_cross_entropy", "margin_negative", "nll",
+               "real_accuracy", "human_cross_entropy", "margin", "conformal_size", "nll",
                "brier", "confidence_gap", "ece", "mce", "calibration_error_debiased", "aurc",
                "eaurc", "augrc", "risk_at_coverage", "coverage_at_risk"}),
     frozenset({"params", "nonzero_params", "macs", "effective_macs", "bit_operations",

@@ -123,10 +123,10 @@ class Sweep:
         write_run(self.layout, Run(run_id=name, baseline=of, **given))
         return name
 
-    def cell(self, run_id: str, kind: str, **values: float) -> None:
+    def cell(self, run_id: str, kind: str, key: str = "k", **values: float) -> None:
         """Write one cell with these values; its name is the first one's."""
         name = next(iter(values))
-        cell = Cell(measurement=name, key="k", status="done", values=values, kind=kind)
+        cell = Cell(measurement=name, key=key, status="done", values=values, kind=kind)
         write_cell(self.layout, run_id, cell)
 
     def records(self, key: str, predicted: list[int], label: list[int]) -> str:

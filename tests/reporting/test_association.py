@@ -1,11 +1,12 @@
 """Property against benefit over the runs of a store."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from core.estimate import Estimate
-from reporting.association import Associations, associations
+from reporting.association import Associations, What, associations
 from reporting.compare import Row
 from reporting.population import Member
 from store.runs import Run
@@ -30,7 +31,9 @@ def member(
         kind, measured = {"p": "property", "b": "benefit"}[key[0]], key[2:]
         full = f"digits_test_{measured}"
         baseline = Estimate(1.0) if compressed else ""
-        rows[full] = Row(name=full, kind=kind, baseline=baseline, compressed=Estimate(value))
+        rows[full] = Row(
+            name=full, kind=kind, baseline=baseline, compressed=Estimate(value), key="k"
+        )
     return Member(run=run, lineage=str(lineage), rows=rows)
 
 
@@ -52,9 +55,9 @@ def test_a_property_that_rises_with_a_benefit_is_found() -> None:
 def test_the_strongest_pair_stands_first_and_all_are_adjusted_together() -> None:
     zigzag = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
     found = associations(
-        [member(i, p_rank=zigzag[i], p_margin=i, b_accuracy=i) for i in range(10)], draws=500
+        [member(i, p_rank=zigzag[i], p_scale=i, b_accuracy=i) for i in range(10)], draws=500
     )
-    assert names(found)[0] == ("digits_test_margin", "digits_test_accuracy")
+    assert names(found)[0] == ("digits_test_scale", "digits_test_accuracy")
     first, second = (pair.found for pair in found.pairs)
     assert first.adjusted == pytest.approx(2 * first.p_value)
     assert second.adjusted == pytest.approx(second.p_value)
@@ -116,6 +119,19 @@ def test_another_part_of_the_data_is_left_out_and_told() -> None:
     assert found.notes == [
         "1 runs on another part of the data than limit_samples=None are left out"
     ]
+
+
+@pytest.mark.parametrize("what", ["values", "changes"])
+def test_numbers_of_another_definition_are_left_out_and_told(what: What) -> None:
+    models = [member(i, compressed=True, p_rank=i, b_accuracy=i * i) for i in range(10)]
+    other = member(10, compressed=True, p_rank=99, b_accuracy=-99)
+    row = replace(other.rows["digits_test_rank"], key="64 samples")
+    other = replace(other, rows={**other.rows, row.name: row})
+    found = associations([other, *models], what, draws=20)
+    assert found.pairs[0].found.models == 10
+    assert found.pairs[0].found.spearman == pytest.approx(1)
+    (note,) = found.notes
+    assert note.startswith("digits_test_rank: 1 runs are left out")
 
 
 def test_baselines_alone_are_no_lineage_of_changes() -> None:

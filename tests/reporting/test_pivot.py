@@ -79,6 +79,20 @@ def test_the_spread_has_a_table_of_its_own_that_says_what_it_is(filled: Any) -> 
     assert " ".join(line) == "net level digits_test_accuracy 2 37.50 17.68 25.00 50.00 %"
 
 
+def test_numbers_of_another_definition_stand_in_no_column(filled: Any) -> None:
+    filled.cell("b", "benefit", "other data", digits_test_accuracy=share(1.0))
+    change = Estimate(0.5, low=0.25, high=0.75, unit="fraction", better="higher")
+    filled.cell("c", "paired", "other data", digits_test_delta_accuracy=change)
+    found = view(filled, "accuracy", "delta_accuracy")
+    rows = {row["run_id"]: row for row in found.flat.rows}
+    assert rows["b"]["digits_test_accuracy"] is rows["a"]["digits_test_accuracy_seed_sd"] is None
+    assert rows["c"]["digits_test_accuracy"] == 0.625
+    assert rows["c"]["digits_test_delta_accuracy"] is None
+    assert rows["c"]["digits_test_delta_accuracy_verdict"] is None
+    told = [note.partition(":")[0] for note in found.notes if "left out" in note]
+    assert told == ["digits_test_accuracy", "digits_test_delta_accuracy"]
+
+
 def test_equal_weights_have_no_spread(sweep: Any) -> None:
     sweep.run("base")
     for seed in range(3):

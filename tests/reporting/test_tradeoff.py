@@ -63,6 +63,17 @@ def test_a_model_on_another_part_of_the_data_beats_nobody(sweep: Any) -> None:
     assert [p.run_id for p in found.points if p.on_front_of_all] == ["base", "half"]
 
 
+def test_a_model_measured_under_another_definition_beats_nobody(sweep: Any) -> None:
+    points = {name: FIVE[name] for name in ("base", "half")}
+    for name, base in (("lucky", None), ("child", "base")):
+        sweep.run(name, of=base)
+        sweep.cell(name, "benefit", "other data", digits_test_accuracy=1.0)
+        sweep.cell(name, "benefit", model_test_params=1.0)
+    (found,) = models(sweep, points)
+    assert [p.run_id for p in found.points] == ["base", "half"]
+    assert [p.run_id for p in found.points if p.on_front_of_all] == ["base", "half"]
+
+
 def test_hypervolume_counts_from_guessing_at_full_cost(sweep: Any) -> None:
     (found,) = models(sweep, FIVE)
     # four classes: reference error .75; `eighth` is no better than guessing, `half` one halving

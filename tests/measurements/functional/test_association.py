@@ -158,6 +158,8 @@ def test_all_pairs_need_ten_lineages_too() -> None:
     [
         ("risk_at_coverage_80", "accuracy"),
         ("margin_negative", "accuracy_class_3"),
+        ("margin", "accuracy"),
+        ("conformal_size_aps", "accuracy"),
         ("ece_adaptive", "top5_accuracy"),
         ("weight_sparsity_block1_conv1", "effective_macs"),
         ("channel_sparsity_out", "file_bytes_gzip"),
