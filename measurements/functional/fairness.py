@@ -1,6 +1,6 @@
 """Is the model as good for every group of samples, and did compression keep it so?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from measurements.functional.intervals import DRAWS, Interval, wilson_interval
 
 NO_GROUP = -1
 """Code of a sample that belongs to no group; it is left out."""
+
+SHUFFLES = 200
+"""Permutations of a number that has to be worked out anew for each."""
 
 RELATIVE = 1e-9
 """Gaps are differences of fractions: those that differ by less are equal."""
@@ -189,6 +192,119 @@ def disparity_amplification(
     return _against(now.gap - before.gap, gap_now - gap_before)
 
 
+def group_means(values: Tensor, groups: Tensor, *, count: int) -> Tensor:
+    """Mean of the values of every group.
+
+    Args:
+        values: One number a sample, shape [N].
+        groups: Code of each sample's group, int64, shape [N]; -1 for none.
+        count: Number of groups G.
+
+    Returns:
+        Float64 [G]; NaN for a group without a sample.
+
+    Example:
+        >>> group_means(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 1, 1]), count=2).tolist()
+        [1.0, 4.0]
+    """
+    require_columns(values=values, groups=groups)
+    member = groups != NO_GROUP
+    codes, own = groups[member], values[member].double()
+    sums = torch.bincount(codes, weights=own, minlength=count)
+    return sums / torch.bincount(codes, minlength=count)
+
+
+def group_error_rates(
+    labels: Tensor, predicted: Tensor, groups: Tensor, *, classes: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """False positive and false negative rate of every group.
+
+    Of two classes the second is the positive one. Of more, each is told from the rest, and the mean
+    is over the classes that have a rate: for false negatives those that occur in the group, for
+    false positives those with a sample of another class. A prediction of -1 is of no class.
+
+    Args:
+        labels: True classes, int64, shape [N].
+        predicted: Predicted classes, int64, shape [N].
+        groups: Code of each sample's group, int64, shape [N]; -1 for none.
+        classes: Number of classes C, at least 2.
+        count: Number of groups G.
+
+    Returns:
+        Two float64 [G] in [0, 1]; lower is better; NaN where a group has no rate.
+
+    Example:
+        >>> labels, predicted = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 1, 0, 0])
+        >>> rates = group_error_rates(labels, predicted, labels * 0, classes=2, count=1)
+        >>> [round(rate.item(), 4) for rate in rates]
+        [0.5, 0.6667]
+
+    Reference:
+        Hardt et al., Equality of opportunity in supervised learning (2016), equalized odds.
+    """
+    require_columns(labels=labels, predicted=predicted, groups=groups)
+    member = groups != NO_GROUP
+    group, label, called = groups[member], labels[member], predicted[member]
+
+    def counted(classes_of: Tensor, which: Tensor) -> Tensor:
+        places = group[which] * classes + classes_of[which]
+        return torch.bincount(places, minlength=count * classes).view(count, classes)
+
+    positives = counted(label, label >= 0)
+    hits = counted(label, label == called)
+    negatives = positives.sum(dim=1, keepdim=True) - positives
+    rates = (
+        (counted(called, called >= 0) - hits) / negatives,
+        (positives - hits) / positives,
+    )  # 0 / 0 is NaN: no rate
+    false_positive, false_negative = (
+        rate.double()[:, 1] if classes == 2 else rate.double().nanmean(dim=1) for rate in rates
+    )
+    return false_positive, false_negative
+
+
+def spread_permutation(
+    of_groups: Callable[[Tensor], Tensor],
+    groups: Tensor,
+    *,
+    draws: int = SHUFFLES,
+    generator: np.random.Generator,
+) -> Permutation:
+    """Highest minus lowest of some number of the groups, against the same with groups shuffled.
+
+    Args:
+        of_groups: Codes [N] -> the number of every group [G], NaN where it has none.
+        groups: Code of each sample's group, int64, shape [N]; -1 for none.
+        draws: Number of permutations.
+        generator: Draws them.
+
+    Raises:
+        NotApplicable: Fewer than two groups have the number.
+
+    Example:
+        >>> groups = torch.arange(40) // 20
+        >>> found = spread_permutation(
+        ...     lambda codes: group_means(groups, codes, count=2),
+        ...     groups,
+        ...     generator=np.random.default_rng(0),
+        ... )
+        >>> found.value, found.p_value < 0.01
+        (1.0, True)
+
+    Reference:
+        Fisher, The design of experiments (1935).
+    """
+    values = of_groups(groups).numpy()
+    if (have := int((~np.isnan(values)).sum())) < 2:
+        raise NotApplicable(f"a comparison needs two groups with samples, got {have}")
+    member, codes = (groups != NO_GROUP).nonzero().flatten(), groups.numpy()
+    null, shuffled = np.empty(draws), groups.clone()
+    for draw in range(draws):
+        shuffled[member] = torch.from_numpy(generator.permutation(codes[member]))
+        null[draw] = _spread(of_groups(shuffled).numpy())
+    return _against(_spread(values), null)
+
+
 def class_spread(correct: Tensor, labels: Tensor, *, baseline: Tensor) -> ClassSpread:
     """Standard deviation over classes of the change of recall, beside what noise alone gives.
 
@@ -281,6 +397,12 @@ def encode(values: Mapping[int, str], sample_ids: Tensor) -> tuple[Tensor, list[
     names = sorted(set(found) - {""})
     code_of = {name: code for code, name in enumerate(names)}
     return torch.tensor([code_of.get(name, NO_GROUP) for name in found]), names
+
+
+def _spread(values: np.ndarray) -> float:
+    """Highest minus lowest of those that are there."""
+    there = values[~np.isnan(values)]
+    return float(np.ptp(there)) if len(there) else 0.0
 
 
 def _against(value: float, null: np.ndarray) -> Permutation:
