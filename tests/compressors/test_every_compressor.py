@@ -36,6 +36,9 @@ def decides_edits(path: Path) -> bool:
 
 
 FILES = sorted(path.stem for path in (CONFIG / "compressor").rglob("*.yaml") if decides_edits(path))
+FAST = {"l1_filter", "level", "taylor_fo_weight"}
+"""Weights, filters, and what needs data: a compression takes a second, so the others are slow."""
+CASES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in FILES]
 SELECTION = {"sparsity", "op_types", "op_names", "exclude", "config_list"}
 IMAGES = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([3, 7])
@@ -113,7 +116,7 @@ def logits(network: nn.Module) -> Tensor:
         return network.eval()(IMAGES)
 
 
-@pytest.fixture(scope="module", params=FILES)
+@pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> tuple[str, ClassifierModule, Compressed]:
     """Name of a recipe, a model, and what the recipe made of it."""
     before = model(request.param)
@@ -190,14 +193,14 @@ def test_the_record_is_complete(case: tuple[str, ClassifierModule, Compressed]) 
     assert all(note.strip() and "  " not in note for note in result.report.notes)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CASES)
 def test_more_sparsity_leaves_less(name: str) -> None:
     less, more = (steps(plan(name, model(name), **changed)) for changed in strengths(name))
     assert sum(len(str(e.removed)) for e in less) <= sum(len(str(e.removed)) for e in more)
     assert less != more
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_frozen_model_is_compressed_alike(name: str) -> None:
     frozen = model(name).requires_grad_(False)
     if "train" in compressor(name).needs:
@@ -207,7 +210,7 @@ def test_a_frozen_model_is_compressed_alike(name: str) -> None:
     assert plan(name, frozen).edits == plan(name, model(name)).edits
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CASES)
 def test_what_is_excluded_stays(name: str) -> None:
     first = "block1.*" if isinstance(model(name), DigitsCNN) else "blocks.0.*"
     done = steps(plan(name, model(name), exclude=[first]))
