@@ -14,7 +14,13 @@ from core.estimate import Estimate
 from measurements.functional import cost
 from measurements.functional.memory import peak_memory
 from measurements.functional.timing import Latency as Timing
-from measurements.functional.timing import Session, interleaved_latency, latency
+from measurements.functional.timing import (
+    Session,
+    best_throughput,
+    interleaved_latency,
+    latency,
+    summarise,
+)
 from measurements.measurement import ModelMeasurement
 from models.baking import baked
 from models.base_model import ClassifierModule
@@ -229,24 +235,7 @@ class Latency(ModelMeasurement):
 
     def _throughput(self) -> dict[str, Estimate]:
         """Images a second of each model, by the median of calls in turns; at least three each."""
-        models = {"": self.model}
-        if self.model.baseline is not None:
-            models["baseline_"] = self.model.baseline
-        calls = {
-            prefix: forward_pass(model, example_images(model, self.throughput_batch_size))
-            for prefix, model in models.items()
-        }
-        session = Session(synchronize=synchronizer(self.model.device))
-        times: dict[str, list[float]] = {prefix: [] for prefix in calls}
-        with ExitStack() as stack:
-            for model in models.values():
-                stack.enter_context(evaluating(model))
-            for call in calls.values():
-                session.run(call)  # warm-up
-            started = session.clock()
-            while len(times[""]) < 3 or session.clock() - started < self.seconds:
-                for prefix, call in calls.items():
-                    times[prefix].append(session.run(call))
+        times = in_turns(self.model, self.throughput_batch_size, seconds=self.seconds)
         return {
             f"{prefix}throughput": self.value(
                 1000 * self.throughput_batch_size / statistics.median(ms),
@@ -256,6 +245,82 @@ class Latency(ModelMeasurement):
             )
             for prefix, ms in times.items()
         }
+
+
+class BestThroughput(ModelMeasurement):
+    """Images a second at the batch size that gives most, beside the baseline's at its own best.
+
+    At every batch size the two models take turns; each has at least three calls.
+
+    Args:
+        seconds: Least duration at each batch size, without the warm-up.
+        batch_sizes: Batch sizes that are tried.
+    """
+
+    kind = "benefit"
+    needs = frozenset({"timing"})
+    unit, better, version = "images/s", "higher", 1
+    deterministic = False
+
+    def __init__(
+        self,
+        datamodule_names: Sequence[str],
+        model: ClassifierModule,
+        experiment_config: DictConfig,
+        *,
+        seconds: float = 0.5,
+        batch_sizes: Sequence[int] = (8, 32, 128),
+    ) -> None:
+        super().__init__(datamodule_names, model, experiment_config)
+        if not batch_sizes or min(batch_sizes) < 1:
+            raise ValueError(f"batch_sizes are numbers of images >= 1, got {list(batch_sizes)}")
+        self.seconds, self.batch_sizes = seconds, list(batch_sizes)
+
+    def measure(self) -> dict[str, Estimate]:
+        """Images a second and the batch size, of each model, and the ratio of the two."""
+        sweep = {
+            size: in_turns(self.model, size, seconds=self.seconds) for size in self.batch_sizes
+        }
+        results = {}
+        for prefix in sweep[self.batch_sizes[0]]:
+            timings = {size: summarise(times[prefix]) for size, times in sweep.items()}
+            best = best_throughput(timings)
+            results[f"{prefix}best_throughput"] = self.value(
+                best.images_per_second, n=timings[best.batch_size].runs
+            )
+            results[f"{prefix}best_batch_size"] = self.value(
+                best.batch_size, unit="images", better=""
+            )
+        if "baseline_best_throughput" in results:
+            ratio = results["best_throughput"] / results["baseline_best_throughput"]
+            results["best_throughput_ratio"] = self.value(ratio, unit="x")
+        return {self.key(name): estimate for name, estimate in results.items()}
+
+
+def in_turns(model: ClassifierModule, batch_size: int, *, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of calls of a model (``""``) and its baseline (`baseline_`), in turns.
+
+    At least three calls each, after one that is not timed.
+    """
+    models = {"": model}
+    if model.baseline is not None:
+        models["baseline_"] = model.baseline
+    calls = {
+        prefix: forward_pass(each, example_images(each, batch_size))
+        for prefix, each in models.items()
+    }
+    session = Session(synchronize=synchronizer(model.device))
+    times: dict[str, list[float]] = {prefix: [] for prefix in calls}
+    with ExitStack() as stack:
+        for each in models.values():
+            stack.enter_context(evaluating(each))
+        for call in calls.values():
+            session.run(call)  # warm-up
+        started = session.clock()
+        while len(times[""]) < 3 or session.clock() - started < seconds:
+            for prefix, call in calls.items():
+                times[prefix].append(session.run(call))
+    return times
 
 
 def _percentiles(measurement: Latency, prefix: str, timing: Timing) -> dict[str, Estimate]:

@@ -2,8 +2,9 @@
 
 import gzip
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import safetensors.torch
@@ -14,8 +15,9 @@ from torch.nn.utils import prune
 
 from core.errors import NotApplicable
 from core.preprocessing import Preprocessing
-from measurements.benefits import deployment
+from measurements.benefits import cost, deployment
 from measurements.benefits.cost import (
+    BestThroughput,
     Macs,
     NonzeroParameters,
     Parameters,
@@ -25,6 +27,7 @@ from measurements.benefits.cost import (
 )
 from measurements.benefits.deployment import BatchDependence, CompressionCost, Energy, StartUp
 from measurements.benefits.operations import BitOperations, EffectiveMacs
+from measurements.functional.timing import Session
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
 from recording.loop import Batch
@@ -98,6 +101,35 @@ def test_a_mask_is_baked_before_bytes_are_counted() -> None:
     zipped = len(gzip.compress(file, compresslevel=6, mtime=0))
     assert measured(ZippedBytes, model) == {"file_bytes_gzip": zipped}
     assert "weight_orig" in dict(model.layer.named_parameters())
+
+
+class Ticking(Pixels):
+    """Needs 4 ms a call and 1 ms an image up to eight of them, 3 ms for each beyond."""
+
+    slow = 1.0
+    now: ClassVar[list[float]] = [0.0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        n = len(images)
+        self.now[0] += self.slow * (4 + n + 2 * max(0, n - 8)) / 1000
+        return super().forward(images)
+
+
+def test_the_best_batch_is_found_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = partial(Session, clock=lambda: Ticking.now[0])
+    monkeypatch.setattr(cost, "Session", session)
+    model = Ticking()
+    model.baseline = Ticking()
+    model.baseline.slow = 2.0
+    found = measured(BestThroughput, model, seconds=0.0, batch_sizes=[2, 8, 16])
+    assert found == {
+        "best_throughput": pytest.approx(8000 / 12),  # 2000 / 6 and 16000 / 36 are less
+        "best_batch_size": 8,
+        "baseline_best_throughput": pytest.approx(4000 / 12),
+        "baseline_best_batch_size": 8,
+        "best_throughput_ratio": pytest.approx(2),
+    }
+    assert found["best_throughput"].n == 3
 
 
 class Deployed(Pixels):
