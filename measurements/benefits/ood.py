@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -40,8 +41,18 @@ BETTER: Mapping[str, Better] = {
     "aupr_out": "higher",
 }
 
-Found = dict[str, tuple[float, Tensor]]
-"""Name -> value and its bootstrap draws [B]."""
+
+@dataclass(frozen=True, kw_only=True)
+class Detected:
+    """One number of a detection."""
+
+    value: float
+    draws: Tensor  # [B], by bootstrap
+    n: int  # own and foreign samples
+
+
+Found = dict[str, Detected]
+"""Name -> number."""
 
 
 class OutOfDistribution(Measurement):
@@ -50,7 +61,8 @@ class OutOfDistribution(Measurement):
     The model answers for foreign images among the classes of the dataset they are foreign to; their
     own labels are not looked at. `near` and `far` are the means over their sets. Sets that are
     known but not on disk are left out with a warning, and the mean of their kind with them; what is
-    stated has to be there.
+    stated has to be there. The n of a number is that of the own images and of all foreign ones
+    behind it.
 
     Args:
         near: Foreign sets that resemble the model's own images: other classes of the same kind of
@@ -67,7 +79,7 @@ class OutOfDistribution(Measurement):
     """
 
     kind: ClassVar[Kind] = "benefit"
-    unit, better, version = "fraction", "higher", 2
+    unit, better, version = "fraction", "higher", 3
 
     def __init__(
         self,
@@ -118,9 +130,9 @@ class OutOfDistribution(Measurement):
     def measure(self) -> dict[str, Estimate]:
         """AUROC, FPR at 95 % TPR and average precision for every score and foreign set."""
         return {
-            metric_key(name, self.split, measured): self.estimate(name, measured, value, draws)
+            metric_key(name, self.split, measured): self.estimate(measured, value)
             for name in self.require_foreign()
-            for measured, (value, draws) in self.found(self.model, name).items()
+            for measured, value in self.found(self.model, name).items()
         }
 
     def require_foreign(self) -> list[str]:
@@ -159,31 +171,40 @@ class OutOfDistribution(Measurement):
                 pairs = {other: one[quantity] for other, one in of_set.items()}
                 results |= {
                     f"ood_{quantity}_{title}_{label.replace('/', '_')}": pair
-                    for label, pair in [*pairs.items(), *self._means(name, pairs)]
+                    for label, pair in [*pairs.items(), *self._means(name, pairs, len(own))]
                 }
         return results
 
-    def estimate(self, name: str, measured: str, value: float, draws: Tensor) -> Estimate:
+    def estimate(self, measured: str, found: Detected) -> Estimate:
         """A number of `found`, or a difference of two, with its interval and its direction."""
         quantity = next(one for one in BETTER if measured.startswith(f"ood_{one}_"))
         return self.value(
-            value,
-            n=len(self.records(name)),
+            found.value,
+            n=found.n,
             better=BETTER[quantity],
-            **ends(percentile_interval(draws)),
+            **ends(percentile_interval(found.draws)),
         )
 
     def _means(
-        self, name: str, pairs: Mapping[str, tuple[float, Tensor]]
-    ) -> Iterator[tuple[str, tuple[float, Tensor]]]:
+        self, name: str, found: Mapping[str, Detected], own: int
+    ) -> Iterator[tuple[str, Detected]]:
         for kind, sets in self.foreign.whole_kinds(name).items():
-            values = [pairs[foreign][0] for foreign in sets]
-            draws = torch.stack([pairs[foreign][1] for foreign in sets])
-            yield kind, (sum(values) / len(values), draws.mean(dim=0))
+            each = [found[foreign] for foreign in sets]
+            yield (
+                kind,
+                Detected(
+                    value=sum(one.value for one in each) / len(each),
+                    draws=torch.stack([one.draws for one in each]).mean(dim=0),
+                    n=own + sum(one.n - own for one in each),
+                ),
+            )
 
     def _detect(self, own: Tensor, foreign: Tensor) -> Found:
         value = detection(own, foreign)
         generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
         with threads_set(1):
             draws = detection_draws(own, foreign, draws=self.draws, generator=generator)
-        return {name: (getattr(value, name), draws[name]) for name in draws}
+        n = len(own) + len(foreign)
+        return {
+            name: Detected(value=getattr(value, name), draws=draws[name], n=n) for name in draws
+        }

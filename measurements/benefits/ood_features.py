@@ -40,7 +40,7 @@ class FeatureOutOfDistribution(OutOfDistribution):
     """
 
     needs = frozenset({"records", "features", "images"})
-    version = 1
+    version = 2
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from core.estimate import Estimate
 from core.names import metric_key
-from measurements.benefits.ood import OutOfDistribution
+from measurements.benefits.ood import Detected, OutOfDistribution
 from measurements.benefits.ood_features import FeatureOutOfDistribution
 from measurements.foreign import place
 from measurements.measurement import PairedMeasurement
@@ -25,11 +25,13 @@ class OutOfDistributionDelta(PairedMeasurement, OutOfDistribution):
             for datamodule, view in map(place, [name, *self.foreign.of(name)]):
                 self.pair(datamodule, view, classes_of=name)  # refuses different samples
             now, before = (self.found(model, name) for model in (self.model, self.baseline))
-            for measured, (value, draws) in now.items():
-                base, base_draws = before[measured]
-                results[metric_key(name, self.split, f"delta_{measured}")] = self.estimate(
-                    name, measured, value - base, draws - base_draws
+            for measured, after in now.items():
+                first = before[measured]
+                change = Detected(
+                    value=after.value - first.value, draws=after.draws - first.draws, n=after.n
                 )
+                key = metric_key(name, self.split, f"delta_{measured}")
+                results[key] = self.estimate(measured, change)
         return results
 
 

@@ -67,6 +67,12 @@ def test_the_interval_holds_the_value_and_says_which_way_is_better(toy: Any) -> 
     assert results["toy_test_ood_fpr95_msp_kin"].better == "lower"
 
 
+def test_n_counts_own_and_foreign_samples(toy: Any) -> None:
+    results = made(toy, far=["noise", "kin"], near=["kin"]).measure()
+    counts = {name: results[f"toy_test_ood_auroc_msp_{name}"].n for name in ("kin", "near", "far")}
+    assert counts == {"kin": 60 + 60, "near": 60 + 60, "far": 60 + 60 + 60}
+
+
 def test_a_view_can_be_a_foreign_set(toy: Any) -> None:
     measurement = made(toy, near=["toy/flip"], far=[])
     assert "toy_test_ood_auroc_msp_toy_flip" in measurement.measure()
