@@ -30,7 +30,8 @@ class LayerComparison(PairedMeasurement):
     Layers are the convolutions and linear layers of the baseline; the compressed model may have
     anything in their place. One that is gone, or whose output cannot be compared, is left out and
     counted. Where normalisation was folded into a layer, its output is another quantity, and the
-    comparison shows that. Images for which a logit is not finite do not take part.
+    comparison shows that. Images for which a logit is not finite do not take part. Models that
+    want images of different sizes look at different pictures and are not compared.
 
     Args:
         samples: Images both models are run on.
@@ -80,6 +81,7 @@ class LayerComparison(PairedMeasurement):
 
     def outputs(self, dataset: str) -> Iterator[tuple[int, list[tuple[str, Tensor, Tensor]]]]:
         """Number of images, and name, output of the baseline and of the model for each layer."""
+        self._require_one_size()
         there = dict(self.model.named_modules(remove_duplicate=False))
         names = [name for name in self.layers() if name in there]
         models = [self.baseline, self.model]
@@ -94,6 +96,14 @@ class LayerComparison(PairedMeasurement):
                 count = run_on_finite(models, images)
                 both = [name for name in names if name in before and name in now]
                 yield count, [(name, before[name], now[name]) for name in both if count]
+
+    def _require_one_size(self) -> None:
+        now, before = (model.preprocessing.size for model in (self.model, self.baseline))
+        if now != before:
+            raise NotApplicable(
+                f"the model wants images of size {now}, its baseline of size {before}: "
+                "their layers do not see the same pictures"
+            )
 
     def keep(self, name: str, output: Tensor) -> Tensor:
         """What is kept of an output."""

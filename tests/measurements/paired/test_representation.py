@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from core.errors import NotApplicable
+from core.preprocessing import Preprocessing
 from measurements.paired.representation import FeatureSimilarity, LayerError, LayerSimilarity
 from recording.columns import record_columns
 from recording.loop import Batch
@@ -27,6 +28,7 @@ class Net(nn.Module):
 
     baseline: "Net | None" = None
     runtime = "torch"
+    preprocessing = Preprocessing(size=(4, 4))
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -84,6 +86,16 @@ def layers(kind: type, edit: Any = len, **options: Any) -> Any:
 def features(now: Tensor, before: Tensor = FEATURES) -> Any:
     model, baseline = SimpleNamespace(features=now), SimpleNamespace(features=before)
     return found(FeatureSimilarity, model, baseline)["cka"]
+
+
+@pytest.mark.parametrize("kind", [LayerSimilarity, LayerError])
+def test_layers_that_see_other_pictures_are_not_compared(kind: type) -> None:
+    model, baseline = Net(), Net()
+    baseline.preprocessing = Preprocessing(size=(4, 4), mean=(0.5,))  # each scales for itself
+    assert found(kind, model, baseline)
+    baseline.preprocessing = Preprocessing(size=(8, 8))
+    with pytest.raises(NotApplicable, match=r"size \(4, 4\), its baseline of size \(8, 8\)"):
+        found(kind, model, baseline)
 
 
 def test_features_turned_scaled_and_moved_are_the_same() -> None:
