@@ -17,7 +17,7 @@ from measurements.functional.sharpness import (
     largest_eigenvalue,
     worst_rise,
 )
-from measurements.measurement import Measurement
+from measurements.measurement import Measurement, ends
 from models.base_model import ClassifierModule
 from recording.loop import evaluating
 
@@ -50,7 +50,7 @@ class Sharpness(Measurement):
 
     kind = "property"
     needs = frozenset({"images", "gradients"})
-    unit, better, version = "nats", "lower", 1
+    unit, better, version = "nats", "lower", 2
 
     def __init__(
         self,
@@ -78,15 +78,17 @@ class Sharpness(Measurement):
         return {**super().definition(), "loss": "mean cross-entropy, eval mode", "batch": seen}
 
     def measure(self) -> dict[str, Estimate]:
-        """Worst rise, largest eigenvalue with its residual, trace with its standard error."""
+        """Worst rise, largest eigenvalue with its residual, trace with its standard error.
+
+        The interval of the trace is that over random vectors; other images are not in it.
+        """
         results: dict[str, Estimate] = {}
         for name in self.datamodule_names:
             split = self.split_of(name)
             images, labels = self._batch(name, split)
             for measured, value in self._found(self._loss(name, images, labels)).items():
-                better = "" if measured.endswith(("residual", "error")) else self.better
-                key = metric_key(name, split, measured)
-                results[key] = self.value(value, n=len(labels), better=better)
+                value.n = len(labels)
+                results[metric_key(name, split, measured)] = value
         return results
 
     def split_of(self, name: str) -> Split:
@@ -109,7 +111,7 @@ class Sharpness(Measurement):
 
         return loss
 
-    def _found(self, loss: Loss) -> dict[str, float]:
+    def _found(self, loss: Loss) -> dict[str, Estimate]:
         with evaluating(self.model):
             if not loss().isfinite():
                 raise NotApplicable("the loss at the weights is not finite")
@@ -132,11 +134,11 @@ class Sharpness(Measurement):
             self.model, loss, generator=_generator(), draws=self.draws, scale=self.scale
         )
         return {
-            "sharpness": rise,
-            "hessian_largest": top.value,
-            "hessian_largest_residual": top.residual,
-            "hessian_trace": trace.mean,
-            "hessian_trace_error": trace.standard_error,
+            "sharpness": self.value(rise),
+            "hessian_largest": self.value(top.value),
+            "hessian_largest_residual": self.value(top.residual, better=""),
+            "hessian_trace": self.value(trace.mean, **ends(trace.interval)),
+            "hessian_trace_error": self.value(trace.standard_error, better=""),
         }
 
 

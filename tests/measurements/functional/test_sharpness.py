@@ -85,6 +85,24 @@ def test_the_best_of_all_steps_counts_not_the_last() -> None:
     assert found == pytest.approx([0.03**2 - 0.02**2] * 2)
 
 
+@pytest.mark.parametrize("radius", [1.0, 3.0], ids=["within", "beyond"])
+def test_a_loss_that_overflows_on_the_way_up_has_no_rise(radius: float) -> None:
+    point = Point(1.0)
+    height = torch.tensor(300.0, dtype=torch.float64)  # exp(600) is a number, exp(1200) is none
+
+    def rise() -> float:
+        return worst_rise(
+            point, lambda: (height * point.w).exp().sum(), radius=radius, generator=seeded()
+        )
+
+    if radius == 1:
+        assert rise() == pytest.approx(math.exp(600), rel=1e-9)
+    else:
+        with pytest.raises(NotApplicable, match=r"overflows within a radius of 3\.0"):
+            rise()
+    assert point.w.item() == 1
+
+
 def test_on_a_summit_nothing_rises() -> None:
     point = Point(0, 0)
     assert worst_rise(point, point.quadratic(-1, -2), generator=seeded()) == 0.0

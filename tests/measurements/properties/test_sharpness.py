@@ -75,6 +75,10 @@ def test_loss_of_a_plane_worked_by_hand() -> None:
     assert found["toy_train_hessian_largest"] == pytest.approx(25 / 2, rel=1e-3)
     error = found["toy_train_hessian_trace_error"]
     assert found["toy_train_hessian_trace"] == pytest.approx(25 / 2, abs=4 * error)
+    trace = found["toy_train_hessian_trace"]
+    half = 1.971957 * float(error)  # Student's t, 199 degrees of freedom
+    assert (trace.low, trace.high) == pytest.approx((trace - half, trace + half))
+    assert found["toy_train_sharpness"].low is None
     rise = math.log(math.cosh(0.1 * math.sqrt(2) * 5 / 2))
     assert found["toy_train_sharpness"] == pytest.approx(rise, rel=1e-3)
     assert found["toy_train_sharpness"].n == 2
