@@ -167,7 +167,9 @@ def test_statistics_are_taken_behind_the_activation_however_it_is_written(act: A
     assert share.tolist() == [0.75, 0.25, 0.75]
 
 
-@pytest.mark.parametrize("act", [nn.ReLU6(), F.relu6, nn.Hardtanh(0, 6)], ids=repr)
+@pytest.mark.parametrize(
+    "act", [nn.ReLU6(), F.relu6, nn.Hardtanh(0, 6)], ids=["ReLU6", "relu6", "Hardtanh"]
+)
 def test_a_relu6_cuts_at_six(act: Any) -> None:
     pruner = ActivationMeanRank(sparsity=0.34, statistics_batches=2, activation="relu6")
     task = pruner._task(Net(act), STEPS[0][0], resources(STEPS))
