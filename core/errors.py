@@ -44,6 +44,12 @@ class NotApplicable(Exception):  # noqa: N818 - a state of a cell, not a fault
     """A measurement has no meaning for this model; its text is the reason shown in the table."""
 
 
+SHOWN = 40
+"""Names that a sentence lists; of more, only the nearest."""
+
+NEAREST = 5
+
+
 def unknown(kind: str, name: object, options: Iterable[str]) -> str:
     """Sentence for a name that does not exist, with the nearest one that does.
 
@@ -54,6 +60,10 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> str:
     known = sorted(options)
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f", did you mean {close[0]!r}?" if close else "."
+    if len(known) > SHOWN:
+        nearest = difflib.get_close_matches(str(name), known, n=NEAREST, cutoff=0.0)
+        more = f" and {len(known) - len(nearest)} more"
+        return f"unknown {kind} {name!r}{hint} Known: {', '.join(nearest)}{more}"
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or 'none'}"
 
 

@@ -162,8 +162,12 @@ def _measure(plan: Plan, layout: Layout) -> Iterator[tuple[str, Cell]]:
     for planned in track(
         todo, "measuring", console=console, transient=True, disable=not console.is_terminal
     ):
+        place = planned.run_id, planned.name
         taken = {key: name for (run_id, key), name in owners.items() if run_id == planned.run_id}
         cell = measured_cell(planned.name, planned.key, planned.measurement, taken)
+        if cell.status == "not_applicable" and _committed_keys(layout, *place):
+            log.warning("%s %s: its earlier result stays; now: %s", *place, cell.reason)
+            continue
         owners |= {(planned.run_id, key): planned.name for key in cell.values}
         write_cell(layout, planned.run_id, cell)
         yield planned.run_id, cell

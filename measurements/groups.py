@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from core.digest import file_digest
-from core.errors import DataError, NotApplicable, unknown
+from core.errors import DataError, NotApplicable
 from core.names import Split
 from datamodules.base import ImageDataModule
 from measurements.functional.fairness import encode
@@ -98,7 +98,11 @@ def read_groups(file: Path, datamodule: ImageDataModule, split: Split) -> dict[s
         raise DataError(f"{file}: {key} {twice!r} stands in more than one line")
     ids = _ids_by_key(key, datamodule, split)
     if foreign := [one for one in keys if one not in ids]:
-        raise DataError(f"{file}: {len(foreign)} lines: {unknown(key, foreign[0], ids)}")
+        known = f"are 0 to {len(ids) - 1}, positions in the split" if key == ID else "are others"
+        raise DataError(
+            f"{file}: {len(foreign)} of {len(keys)} lines have no {key} of the {split} split, such "
+            f"as {', '.join(map(repr, foreign[:3]))}; its {len(ids)} {key}s {known}"
+        )
     columns = [name for name in names if name not in (ID, PATH)]
     return {name: {ids[row[key]]: row[name].strip() for row in rows} for name in columns}
 

@@ -25,7 +25,7 @@ class Judged:
         run_id: The compressed model's run.
         name: Result name: of a p-value, or of what changed.
         source: `test`: the p-value was measured; `interval`: it follows from the interval of the
-            paired difference, taken as normal.
+            paired difference, its half towards 0 taken as normal.
         difference: Compressed minus baseline, where the question is about one.
         p_value: Two-sided.
         holm: Adjusted for all questions of the run: bounds the chance of any false answer.
@@ -68,17 +68,22 @@ def significance(members: Sequence[Member]) -> Iterator[Judged]:
 
 
 def interval_p_value(value: float, low: float, high: float) -> float:
-    """Two-sided p-value of no difference, from a 95 % interval that is taken as normal.
+    """Two-sided p-value of no difference, from a 95 % interval.
+
+    The half of the interval towards 0 is taken as that of a normal distribution: the p-value is
+    below 0.05 exactly where the interval does not hold 0, also where it is skewed.
 
     Example:
         >>> round(interval_p_value(-0.5, -1.0, 0.0), 6)
         0.05
+        >>> interval_p_value(1.0, 0.01, 3.0) < 0.05
+        True
         >>> interval_p_value(0.0, 0.0, 0.0)
         1.0
     """
     if value == 0:
         return 1.0
-    error = (high - low) / (2 * Z)
+    error = (value - low if value > 0 else high - value) / Z
     return math.erfc(abs(value) / error / math.sqrt(2)) if error > 0 else 0.0
 
 

@@ -108,7 +108,7 @@ def _known(members: Sequence[Member], wanted: str) -> list[str]:
     found = named(members, wanted)
     if not found:
         names = sorted({name for member in members for name in member.rows})
-        raise LookupError(unknown("result", wanted, names))
+        raise LookupError(f"no run has measured it: {unknown('result', wanted, names)}")
     return found
 
 

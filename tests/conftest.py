@@ -42,6 +42,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What the collector was kept from may go: extensions complain of objects left at the exit."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def yaml_parsed_once() -> Iterator[None]:
     """Hundreds of compositions read the same files: each text is parsed once, and copied."""

@@ -36,7 +36,7 @@ def cubic(initial: float, final: float, progress: float) -> float:
     """Sparsity on the way from initial to final: steep first, flat at the end.
 
     Example:
-        >>> [cubic(0.0, 0.8, progress) for progress in (0.0, 0.5, 1.0)]
+        >>> [round(cubic(0.0, 0.8, progress), 6) for progress in (0.0, 0.5, 1.0)]
         [0.0, 0.7, 0.8]
     """
     return final + (initial - final) * (1 - progress) ** 3

@@ -41,7 +41,8 @@ ROW_NUMBERS = ["baseline", "compressed", "change", "95 % interval", "n"]
 def missing(what: str, command: str, reason: str = "") -> Html:
     """One sentence for a part without data: which command would fill it."""
     why = f" ({reason})" if reason else ""
-    return tag("p", f"{what}{why}. To fill this part: ", tag("code", command), class_="missing")
+    text = f"{what}{why}. To fill this part: "
+    return tag("p", text, tag("code", command), class_="missing")
 
 
 def anchor(run_id: str) -> str:
@@ -62,6 +63,10 @@ def how_to_read() -> Html:
                     ("95 % interval", INTERVALS),
                     ("verdict", VERDICTS),
                     ("ratio", RATIO),
+                    (
+                        "commands",
+                        "fill the store they are run on: add the results_dir= of this one",
+                    ),
                 ]
             ),
         ]
@@ -149,7 +154,7 @@ def property_against_benefit(found: Material, charts: Charts) -> Html:
     """Which property of a model goes with which benefit, over the whole store."""
     parts: list[Html] = [tag("h2", "Which property goes with which benefit?", id="association")]
     titles = {"values": "Over all models", "changes": "Over what compression changed"}
-    command = "python evaluate.py -m model=resnet18,resnet50,vit_tiny compressor=none,level"
+    command = "python evaluate.py -m model.checkpoint=FILE,FILE,... compressor=level"
     for one in found.associations:
         parts.append(tag("h3", titles[one.what]))
         if one.pairs:

@@ -19,6 +19,13 @@ def test_nothing_is_suggested_where_nothing_is_near() -> None:
     assert unknown("measurement", "zzz", ["ece"]) == "unknown measurement 'zzz'. Known: ece"
 
 
+def test_of_many_names_the_nearest_are_listed() -> None:
+    sentence = unknown("measurement", "m7x", [f"m{number}" for number in range(100)])
+    assert "did you mean 'm7'?" in sentence
+    assert sentence.endswith(" and 95 more")
+    assert sentence.count(", ") == 5
+
+
 def test_an_empty_library_says_none() -> None:
     assert unknown("dataset", "x", []).endswith("Known: none")
 

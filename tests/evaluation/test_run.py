@@ -322,6 +322,36 @@ def test_one_statistic_that_cannot_be_had_takes_no_difference_with_it(
     assert (cell.status, cell.reason) == ("not_applicable", "no model has this")
 
 
+class Sometimes(MeanMeasurement):
+    """A statistic that has to be told something."""
+
+    kind = "benefit"
+
+    def __init__(
+        self, datamodule_names: Any, model: Any, experiment_config: Any, *, told: bool
+    ) -> None:
+        super().__init__(datamodule_names, model, experiment_config)
+        self.told = told
+
+    def per_sample(self, records: Records) -> dict[str, Tensor]:
+        if not self.told:
+            raise NotApplicable("it was not told")
+        return {"sometimes": records.correct}
+
+
+def test_what_is_not_applicable_by_now_leaves_an_earlier_result(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    for told in (True, False):
+        config = configured("measurements=[accuracy]")
+        add_measurement(config, "sometimes", Sometimes, told=told)
+        outcome = run(config)
+    assert "sometimes: its earlier result stays; now: it was not told" in caplog.text
+    cell = read_cell(outcome.layout, outcome.run_id, "sometimes")
+    assert cell is not None
+    assert "dummy_test_sometimes" in cell.values
+
+
 def test_numbers_of_two_definitions_are_not_compared(
     configured: Configured, tmp_path: Path
 ) -> None:
