@@ -20,7 +20,7 @@ ONE = re.compile(
     "digits_test_("
     "cka|cka_lowest_layer|layer_cka_.*|layer_identical_.*|corruption_gap_ratio|error_consistency"
     "|error_overlap|agreement|logit_cosine|logit_rank_correlation|top5_overlap|mcnemar_p"
-    "|.*_p_value|worst_class_delta_p|noninferior|transfer_rate_.*)"
+    "|.*_p_value|worst_class_delta_p|noninferior|transfer_rate_.*|saliency_(cosine|overlap))"
 )
 """Of a model and itself; all others are 0."""
 
