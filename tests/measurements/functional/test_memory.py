@@ -1,6 +1,7 @@
 """Peak memory, on calls that need a known amount."""
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +17,14 @@ from measurements.functional.memory import PeakMemory, peak_memory
 ROOT = Path(__file__).resolve().parents[3]
 MEGABYTE = 2**20
 CPU = torch.device("cpu")
+ALONE = "INTERPLAY_TEST_ALONE"
 
 linux = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc/self/clear_refs"
+)
+
+alone = pytest.mark.skipif(
+    ALONE not in os.environ, reason="runs in a process of its own, started by another test"
 )
 
 
@@ -43,10 +49,29 @@ def least(call: Callable[[], object]) -> PeakMemory:
 
 
 @linux
-def test_a_call_needs_what_it_allocates() -> None:
-    found = least(lambda: allocate(64))
-    # what the process of other tests holds ready, and gives back, can move it by megabytes
-    assert found.working_bytes == pytest.approx(64 * MEGABYTE, abs=16 * MEGABYTE)
+@pytest.mark.slow
+@pytest.mark.skipif(ALONE in os.environ, reason="this is that process")
+def test_amounts_are_exact_in_a_process_of_its_own() -> None:
+    # thousands of other tests leave freed blocks behind that move a result by megabytes
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", __file__]
+    found = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, ALONE: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
+    assert " passed" in found.stdout
+
+
+@alone
+@pytest.mark.parametrize("megabytes", [2, 8, 64])
+def test_a_call_needs_what_it_allocates(megabytes: int) -> None:
+    found = least(lambda: allocate(megabytes))
+    # pages of 4 KB, and counters of the kernel that lag by some of them
+    assert found.working_bytes == pytest.approx(megabytes * MEGABYTE, abs=MEGABYTE)
     assert found.method == "resident_set"
     assert found.peak_bytes == found.held_bytes + found.working_bytes
 
@@ -77,27 +102,27 @@ def test_what_is_held_together_adds_up_and_what_follows_does_not() -> None:
     assert in_turn == pytest.approx(40, abs=1)
 
 
-@linux
+@alone
 def test_memory_freed_before_the_call_does_not_hide_its_need() -> None:
     # blocks below the allocator's threshold stay in its heap when they are freed
     blocks = [torch.ones(MEGABYTE // 40) for _ in range(400)]
     del blocks
     found = least(lambda: [torch.ones(MEGABYTE // 40) for _ in range(200)])
-    assert found.working_bytes == pytest.approx(20 * MEGABYTE, rel=0.5)
+    assert found.working_bytes == pytest.approx(20 * MEGABYTE, rel=0.1)
 
 
-@linux
+@alone
 def test_an_earlier_peak_of_the_process_is_forgotten() -> None:
     allocate(100)
-    assert least(lambda: allocate(4)).working_bytes < 40 * MEGABYTE
+    assert least(lambda: allocate(4)).working_bytes < 6 * MEGABYTE
 
 
-@linux
+@alone
 def test_a_call_that_allocates_nothing_needs_nothing() -> None:
-    assert least(lambda: None).working_bytes < 8 * MEGABYTE
+    assert least(lambda: None).working_bytes < MEGABYTE // 2
 
 
-@linux
+@alone
 def test_what_the_first_call_makes_and_keeps_counts_as_held() -> None:
     kept: list[torch.Tensor] = []
 
@@ -105,13 +130,13 @@ def test_what_the_first_call_makes_and_keeps_counts_as_held() -> None:
         if not kept:
             kept.append(torch.ones(50 * MEGABYTE // 4))
 
-    assert peak_memory(call, device=CPU).working_bytes < 25 * MEGABYTE
+    assert peak_memory(call, device=CPU).working_bytes < MEGABYTE
 
 
-@linux
+@alone
 def test_measuring_twice_gives_the_same() -> None:
     first, second = (least(lambda: allocate(16)) for _ in range(2))
-    assert first.working_bytes == pytest.approx(second.working_bytes, abs=8 * MEGABYTE)
+    assert first.working_bytes == pytest.approx(second.working_bytes, abs=MEGABYTE // 2)
 
 
 def test_a_system_that_cannot_reset_its_mark_is_told(
