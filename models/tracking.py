@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from core.tracking import wandb_for
+
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
@@ -42,9 +44,9 @@ def tracked(
     if settings["mode"] == "disabled" or not _is_first_rank():
         yield None
         return
-    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
+    wandb = wandb_for(settings["mode"])
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
     options = {**settings, "tags": [*(settings["tags"] or []), *tags]}

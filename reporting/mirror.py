@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from core.names import slug
+from core.tracking import wandb_for
 from reporting.disagreements import Disagreements, Manifest, disagreements, records_of
 from store.cells import list_cells
 from store.layout import Layout
@@ -171,8 +172,7 @@ class _Mirror:
 @contextmanager
 def _started(options: Mapping[str, Any], *, failed: bool) -> Iterator["wandb.Run"]:
     """A wandb run that is always finished; as failed where a cell, or showing it, failed."""
-    import wandb
-
+    wandb = wandb_for(options["mode"])
     quiet = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
     run = wandb.init(**options, settings=quiet)
     code = 1

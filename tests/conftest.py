@@ -110,6 +110,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INTERPLAY_CACHE", str(folder))
         patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("WANDB_ERROR_REPORTING", "false")  # else a thread of its own sends reports
         yield folder
 
 

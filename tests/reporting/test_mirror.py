@@ -2,6 +2,7 @@ import importlib
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -223,9 +224,11 @@ def test_the_real_wandb_writes_offline_runs_into_the_store(
 ) -> None:
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")  # what is ours must see to it
     picture = np.zeros((8, 8, 3), np.uint8)
     assert mirror(recorded, [BASE, PRUNED], SETTINGS, image_of=lambda *_: picture)
     importlib.import_module("wandb").teardown()  # its own process writes the last bytes
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("Otel")]
     (before,) = recorded.root.glob(f"wandb/offline-run-*-{BASE}/*.wandb")
     (now,) = recorded.root.glob(f"wandb/offline-run-*-{PRUNED}/*.wandb")
     assert b"digits_test_churn" in now.read_bytes()
