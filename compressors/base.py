@@ -21,7 +21,7 @@ from compressors.selection import (
     sparsity_faults,
 )
 from compressors.selfcheck import state_digest, verify
-from compressors.tracing import find_heads
+from compressors.tracing import find_heads, prefix_of
 from core.errors import ConfigError, IncompatibleModel
 from models.base_model import ClassifierModule
 from models.edits import Edits, perform
@@ -221,9 +221,14 @@ class Compressor(ABC):
             raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
         return replace(decision, notes=[*_head_notes(task), *decision.notes])
 
+    def layers(self, model: nn.Module, example_inputs: Tensor) -> list[str]:
+        """Short names of the layers that it treats, in the model's order; errors as in `plan`."""
+        with _eagerly(model):
+            return self._task(model, example_inputs.to(_device(model)), None).selection.layers
+
     def _task(self, model: nn.Module, inputs: Tensor, resources: Resources | None) -> Task:
         work = copy.deepcopy(model).eval()
-        prefix = "backbone." if isinstance(model, ClassifierModule) else ""
+        prefix = prefix_of(model)
         found = find_heads(work, inputs) if self.spares_heads else ()
         heads = tuple(name.removeprefix(prefix) for name in found)
         layers = {

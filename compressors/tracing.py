@@ -6,8 +6,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from models.base_model import ClassifierModule
+
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
 """Types that count as a layer where the question is which one makes the logits."""
+
+
+def prefix_of(model: nn.Module) -> str:
+    """What makes a short name of a layer a full one: `backbone.` in a classifier of ours."""
+    return "backbone." if isinstance(model, ClassifierModule) else ""
 
 
 def traceable(model: nn.Module) -> nn.Module:

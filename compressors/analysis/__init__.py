@@ -1,0 +1,1 @@
+"""Looks at a network before anything is taken from it."""
