@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
@@ -52,6 +52,38 @@ class Proposal:
     note: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tied:
+    """Layers that lose filters together.
+
+    Args:
+        tie: All of them.
+        own: Full names of those that were selected.
+    """
+
+    tie: Tie
+    own: list[str]
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """What a network allows, however much is removed.
+
+    Args:
+        rank: Scores of a layer's filters.
+        graph: Of the network; None where it cannot be followed.
+        tied: Layers that can lose filters.
+        blind: Full name of a selected layer whose filters can only be zeroed -> why.
+        notes: Sentences about layers that stay whole.
+    """
+
+    rank: Rank
+    graph: ChannelGraph | None = None
+    tied: list[Tied] = field(default_factory=list)
+    blind: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 class FilterPruner(Compressor):
     """Ranks the filters of each layer and removes floor(sparsity n) of them; at least one stays.
 
@@ -99,22 +131,37 @@ class FilterPruner(Compressor):
 
     def decide(self, task: Task) -> Decision:
         """Rank, choose, and try every removal out."""
+        survey, sparsity = self.survey(task), task.selection.sparsity
+        amounts = {task.prefix + name: value for name, value in sparsity.items()}
+        notes = list(survey.notes)
+        proposals = [
+            _only_mask(task, survey.rank, [name], amounts[name], why)
+            for name, why in survey.blind.items()
+        ]
+        for tied in survey.tied:
+            own = {name: amounts[name] for name in tied.own}
+            proposal = self.propose(task, survey, tied, own, notes)
+            proposals += [proposal] if proposal else []
+        return settle(task, proposals, notes)
+
+    def survey(self, task: Task) -> Survey:
+        """Rank filters and find what is tied, before it is known how many go."""
         faults = [n for n in task.selection.sparsity if n in task.heads]
         if faults:
             raise ConfigError(
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
         rank = cache(self.ranker(task))
-        named = {task.prefix + n: value for n, value in task.selection.sparsity.items()}
-        selected = {name: value for name, value in named.items() if rank(name) is not None}
+        named = [task.prefix + name for name in task.selection.sparsity]
+        selected = [name for name in named if rank(name) is not None]
         whole = [name for name in named if name not in selected]
         notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
+        survey = Survey(rank=rank, notes=notes)
         try:
-            graph = ChannelGraph(task.model, task.example_inputs)
+            survey.graph = graph = ChannelGraph(task.model, task.example_inputs)
         except IncompatibleModel as error:
-            blind = [_only_mask(task, rank, [n], s, str(error)) for n, s in selected.items()]
-            return settle(task, blind, notes)
-        proposals: list[Proposal] = []
+            survey.blind |= dict.fromkeys(selected, str(error))
+            return survey
         seen: set[str] = set()
         for name in selected:
             if name in seen:
@@ -122,17 +169,16 @@ class FilterPruner(Compressor):
             try:
                 tie = find_tie(graph, task.model, name)
             except IncompatibleModel as error:
-                proposals.append(_only_mask(task, rank, [name], selected[name], str(error)))
+                survey.blind[name] = str(error)
                 continue
             seen.update(tie.layers)
-            own = {name: selected[name] for name in tie.layers if name in selected}
+            own = [name for name in tie.layers if name in selected]
             untouchable = self._untouchable(task, rank, tie)
             if untouchable:
                 notes.append(f"{names_of(task, own)}: left whole, tied to {untouchable}")
-                continue
-            proposal = self._propose(task, rank, graph, tie, own, notes)
-            proposals += [proposal] if proposal else []
-        return settle(task, proposals, notes)
+            else:
+                survey.tied.append(Tied(tie=tie, own=own))
+        return survey
 
     def _untouchable(self, task: Task, rank: Rank, tie: Tie) -> str:
         """A layer of the tie that has to keep its filters, and why; empty where there is none."""
@@ -146,16 +192,25 @@ class FilterPruner(Compressor):
                 return f"{short} ({self.unranked})"
         return ""
 
-    def _propose(
+    def propose(
         self,
         task: Task,
-        rank: Rank,
-        graph: ChannelGraph,
-        tie: Tie,
+        survey: Survey,
+        tied: Tied,
         own: Mapping[str, float],
         notes: list[str],
     ) -> Proposal | None:
-        """Choose among tied filters; None, with a sentence, where all of them stay."""
+        """Choose among tied filters; None, with a sentence, where all of them stay.
+
+        Args:
+            task: With the network that was surveyed.
+            survey: Of this pruner.
+            tied: One of the survey.
+            own: Full name of each selected layer of the tie -> fraction to remove.
+            notes: Receives sentences.
+        """
+        rank, graph, tie = survey.rank, survey.graph, tied.tie
+        assert graph is not None, "there is a tie"
         sparsity = min(own.values())
         if any(value != sparsity for value in own.values()):
             notes.append(
