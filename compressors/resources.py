@@ -27,6 +27,7 @@ class Resources:
             `train` have no sample.
         train: Trains a model in place on the tuning part.
         seed: Of everything random.
+        tuning_samples: Function -> how many samples an epoch of `train` has, where that is known.
         said: What is worth telling about the data, as sentences: on what the score was taken.
     """
 
@@ -34,4 +35,5 @@ class Resources:
     score: Callable[[nn.Module], float]
     train: Train
     seed: int = 0
+    tuning_samples: Callable[[], int] | None = None
     said: tuple[str, ...] = ()

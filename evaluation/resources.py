@@ -72,6 +72,7 @@ def resources_for(model: ClassifierModule, config: DictConfig, recorder: Recorde
         score=data.score,
         train=partial(data.train, trainer=plain(config.trainer)),
         seed=config.seed,
+        tuning_samples=lambda: len(data.parts.tuning[1]),
         said=(OPTIMISTIC.format(name=name),) if data.parts.optimistic else (),
     )
 

@@ -1,35 +1,20 @@
 """Gradual pruning: a little at a time while the network is trained."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
+from compressors.forecast import announce
+from compressors.pruning.bases import BASES, decided_by
 from compressors.pruning.coupling import width
-from compressors.pruning.criteria import FPGM, L2Filter, RandomFilter
-from compressors.pruning.filters import FilterPruner, L1Filter
-from compressors.pruning.level import Level
-from compressors.pruning.observed import (
-    ActivationAPoZRank,
-    ActivationMeanRank,
-    TaylorFirstOrderWeight,
-)
+from compressors.pruning.filters import FilterPruner
+from compressors.resources import Resources
 from compressors.selection import sparsity_faults
 from core.errors import ConfigError, IncompatibleModel, unknown
-from models.edits import enforce, history, perform
-
-BASES: Mapping[str, type[Level | FilterPruner]] = {
-    "level": Level,
-    "l1_filter": L1Filter,
-    "l2_filter": L2Filter,
-    "fpgm": FPGM,
-    "random_filter": RandomFilter,
-    "taylor_fo_weight": TaylorFirstOrderWeight,
-    "activation_apoz_rank": ActivationAPoZRank,
-    "activation_mean_rank": ActivationMeanRank,
-}
+from models.edits import enforce, perform
 
 
 def cubic(initial: float, final: float, progress: float) -> float:
@@ -107,65 +92,106 @@ class AGP(Compressor):
         """Epochs of training before each step."""
         return [*range(self.start_epoch, self.end_epoch, self.frequency), self.end_epoch]
 
+    def sparsity_at(self, epoch: int, final: float | None = None) -> float:
+        """Fraction that is gone after the step before this epoch, if there is one.
+
+        Args:
+            epoch: From start_epoch to end_epoch.
+            final: Of a layer with an entry of its own; left out: final_sparsity.
+        """
+        progress = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
+        return cubic(
+            self.initial_sparsity, self.final_sparsity if final is None else final, progress
+        )
+
     def decide(self, task: Task) -> Decision:
         """Train and prune in turn."""
-        finals = task.selection.sparsity
-        low = [name for name, final in finals.items() if final < self.initial_sparsity]
-        if low:
-            raise ConfigError(
-                [f"initial_sparsity={self.initial_sparsity:g} is above the final one of {low[0]}"]
-            )
-        full = {name: self._count(task.layer(name)) for name in finals}
-        before, trained, notes, said = len(history(task.model)), 0, [""], ""
+        gradual, trained, notes = Gradual(self, task), 0, None
+        announce(self.name, task, epochs=self.end_epoch)
         for epoch in self.epochs:
             if epoch > trained:
                 task.given.train(task.model, epochs=epoch - trained, after_step=enforce)
             trained = epoch
-            progress = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)
-            shares = {
-                name: self._share(task, name, full[name], final, progress)
-                for name, final in finals.items()
-            }
-            try:
-                step = self._step(task, {name: s for name, s in shares.items() if s > 0})
-            except IncompatibleModel as error:  # a later, larger step may change something
-                said = str(error)
-                continue
-            self._refuse_masks(step)
-            perform(task.model, step.edits)
-            notes = step.notes
-        if len(history(task.model)) == before:
-            raise IncompatibleModel(f"{self.name}: {said}")
-        return Decision(model=task.model, notes=[note for note in notes if note])
+            step = gradual.update_epoch(epoch)
+            notes = notes if step is None else step.notes
+        if notes is None:
+            raise IncompatibleModel(f"{self.name}: {gradual.obstacle}")
+        return Decision(model=task.model, notes=notes)
 
-    def _step(self, task: Task, shares: Mapping[str, float]) -> Decision:
-        """What the base does about these layers now."""
-        if not shares:
-            raise IncompatibleModel("so little of every layer rounds to nothing")
-        entries: list[dict[str, Any]] = [
-            {"op_names": [name], "sparsity": share} for name, share in shares.items()
-        ]
-        if task.selection.excluded:
-            entries.append({"op_names": sorted(task.selection.excluded), "exclude": True})
-        base = self.base(config_list=entries)
-        return base.plan(task.model, task.example_inputs, task.given)
+    def begin(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
+    ) -> "Gradual":
+        """Prune `model` in place, for a training loop of your own.
+
+        Call `update_epoch` before each epoch, give the optimizer the parameters it has then, and
+        call `models.edits.enforce` after each of its steps.
+
+        Args:
+            model: In eval mode; not touched before the first `update_epoch`.
+            example_inputs: One batch it accepts, shape [N, K, H, W].
+            resources: For a pruning_algorithm that looks at data.
+        """
+        task = self._task(model, example_inputs, resources)
+        return Gradual(self, replace(task, model=model))
+
+
+class Gradual:
+    """One network on its way through the schedule.
+
+    Args:
+        recipe: Schedule and criterion.
+        task: Its model is pruned in place.
+    """
+
+    def __init__(self, recipe: AGP, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.obstacle = ""
+        finals, initial = task.selection.sparsity, recipe.initial_sparsity
+        low = [name for name, final in finals.items() if final < initial]
+        if low:
+            raise ConfigError([f"initial_sparsity={initial:g} is above the final one of {low[0]}"])
+        self._full = {name: self._count(name) for name in finals}
+
+    def update_epoch(self, epoch: int) -> Decision | None:
+        """Prune what the schedule wants gone by now, if a step is due before this epoch.
+
+        Args:
+            epoch: How many epochs the network was trained.
+
+        Returns:
+            The step, with what a reader would not expect; None where nothing changed: no step was
+            due, or `obstacle` says why it could not.
+        """
+        if epoch not in self.recipe.epochs:
+            return None
+        shares = {name: self._share(name, epoch) for name in self._full}
+        try:
+            step = decided_by(self.recipe.base, self.task, shares)
+        except IncompatibleModel as error:  # a later, larger step may change something
+            self.obstacle = str(error)
+            return None
+        self._refuse_masks(step)
+        perform(self.task.model, step.edits)
+        return step
 
     def _refuse_masks(self, step: Decision) -> None:
         """Filters that are zeroed stay and could be chosen again: the sum would be wrong."""
-        if step.edits.masked and issubclass(self.base, FilterPruner):
+        if step.edits.masked and issubclass(self.recipe.base, FilterPruner):
             raise IncompatibleModel(
-                f"{self.name} removes a little at a time, and some filters cannot be removed; name "
-                f"the layers in compressor.exclude. {' '.join(step.notes)}"
+                f"{self.recipe.name} removes a little at a time, and some filters cannot be "
+                "removed; name the layers in compressor.exclude. " + " ".join(step.notes)
             )
 
-    def _share(self, task: Task, name: str, full: int, final: float, progress: float) -> float:
+    def _share(self, name: str, epoch: int) -> float:
         """Fraction of what is there now that has to go; masked weights are there."""
-        target = count_removed(full, cubic(self.initial_sparsity, final, progress))
-        left = self._count(task.layer(name))
+        final, full = self.task.selection.sparsity[name], self._full[name]
+        target = count_removed(full, self.recipe.sparsity_at(epoch, final))
+        left = self._count(name)
         return max(target - (full - left), 0) / left
 
-    def _count(self, layer: nn.Module) -> int:
+    def _count(self, name: str) -> int:
         """Filters of a layer, or weights."""
-        if issubclass(self.base, FilterPruner):
+        layer = self.task.layer(name)
+        if issubclass(self.recipe.base, FilterPruner):
             return width(layer)
         return int(cast(Tensor, layer.weight).numel())

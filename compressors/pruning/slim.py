@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
+from compressors.forecast import announce
 from compressors.pruning.coupling import Filter, Tie, closed, find_tie, width
 from compressors.pruning.dependency import ChannelGraph, as_edits
 from compressors.pruning.filters import Proposal, names_of, settle
@@ -118,6 +119,7 @@ class Slim(Compressor):
             scales = [cast(Tensor, model.get_submodule(name).weight) for name in names]
             return self.l1 * torch.cat(scales).abs().sum()
 
+        announce(self.name, task, epochs=self.epochs)
         task.given.train(task.model, epochs=self.epochs, penalty=penalty)
 
 

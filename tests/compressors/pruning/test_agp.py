@@ -62,6 +62,16 @@ def test_the_last_step_is_at_the_end_whatever_the_frequency() -> None:
     assert AGP(**{**SCHEDULE, "frequency": 3}).epochs == [1, 4, 5]
 
 
+@pytest.mark.parametrize("base", ["level", "l1_filter"])
+def test_a_loop_of_the_user_prunes_as_the_recipe_does(base: str) -> None:
+    model, agp = network(), AGP(**SCHEDULE, pruning_algorithm=base)
+    gradual = agp.begin(model, IMAGES)
+    changed = [epoch for epoch in range(7) if gradual.update_epoch(epoch) is not None]
+    assert changed == [3, 5]  # at epoch 1 the sparsity is 0
+    assert history(model) == history(pruned(pruning_algorithm=base)[0])
+    assert [agp.sparsity_at(epoch) for epoch in (1, 3, 5)] == pytest.approx([0.0, 0.7, 0.8])
+
+
 def test_so_little_that_it_rounds_to_nothing_is_an_error() -> None:
     with pytest.raises(IncompatibleModel, match="AGP: so little of every layer rounds to nothing"):
         pruned(final_sparsity=0.01)
