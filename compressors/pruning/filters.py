@@ -295,7 +295,7 @@ def _only_mask(
 def settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
     """Take the removals that work on this network, and mask in the place of the others."""
     obstacles = {id(p): p.obstacle for p in proposals if p.removal is None}
-    obstacles |= _failing(task, {id(p): p.removal for p in proposals if p.removal is not None})
+    obstacles |= failing_of(task, {id(p): p.removal for p in proposals if p.removal is not None})
     edits = _union(p.masking if id(p) in obstacles else p.removal for p in proposals)
     notes += [p.note for p in proposals if p.note and id(p) not in obstacles]
     for reason in dict.fromkeys(obstacles.values()):
@@ -307,7 +307,7 @@ def settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decis
     return Decision(edits=edits, notes=notes)
 
 
-def _failing(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
+def failing_of(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
     """Which removals do not work on this network, each with the reason."""
     model, inputs = task.model, task.example_inputs
     if not why_not(model, _union(removals.values()), inputs):

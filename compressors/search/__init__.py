@@ -1,0 +1,1 @@
+"""Searches for how much each layer loses, all of them on one oracle."""

@@ -1,0 +1,123 @@
+"""How much of a network a search has to remove, and the largest candidate that does."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+from compressors.search.oracle import Candidate, Oracle, Quantity, Ratios
+from compressors.selection import sparsity_faults
+from core.errors import ConfigError, unknown
+
+ROUNDING = 1e-9
+"""1 - 70 / 100 is less than 0.3 in binary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What has to go.
+
+    Args:
+        quantity: Counted parameters, counted multiply-accumulates, or measured latency.
+        sparsity: Fraction of it to remove, in [0, 1).
+
+    Raises:
+        ConfigError: All that is wrong.
+    """
+
+    quantity: Quantity
+    sparsity: float
+
+    def __post_init__(self) -> None:
+        faults = [f"compressor.sparsity: {fault}" for fault in sparsity_faults(self.sparsity)]
+        if self.quantity not in get_args(Quantity):
+            faults.append(unknown("compressor.budget", self.quantity, get_args(Quantity)))
+        if faults:
+            raise ConfigError(faults)
+
+    def is_met(self, oracle: Oracle, candidate: Candidate) -> bool:
+        """Whether a candidate removes enough."""
+        return oracle.removed(candidate, self.quantity) >= self.sparsity - ROUNDING
+
+    def require_reachable(self, oracle: Oracle) -> None:
+        """Refuse what no candidate can meet.
+
+        Raises:
+            ConfigError: With what the most extreme candidate reaches.
+        """
+        extreme = oracle.candidate({name: 1 - 1 / n for name, n in oracle.filters.items()})
+        if not self.is_met(oracle, extreme):
+            reached = oracle.removed(extreme, self.quantity)
+            raise ConfigError(
+                [
+                    f"compressor.sparsity={self.sparsity:g} of the {self.quantity} cannot be "
+                    f"removed: with a single filter left in each of {', '.join(oracle.filters)}, "
+                    f"{reached:.3g} of them is gone; lower it, or select more layers"
+                ]
+            )
+
+
+class Fit(NamedTuple):
+    """A candidate that just meets a budget, and what was asked for to get it."""
+
+    ratios: dict[str, float]
+    candidate: Candidate
+
+
+def fitted(
+    oracle: Oracle, budget: Budget, direction: Ratios, start: Ratios | None = None
+) -> Fit | None:
+    """The largest candidate within the budget on the way from `start` into a direction.
+
+    Filters are whole, so the way has finitely many steps, and each removes more than the one
+    before: bisection finds the first that removes enough.
+
+    Args:
+        oracle: Tells costs; nothing is scored.
+        budget: What has to go.
+        direction: Group -> how fast it loses filters; left out or 0: not at all.
+        start: Group -> fraction that is gone at least; left out: 0.
+
+    Returns:
+        None where even the end of the way removes too little.
+    """
+    start = start or {}
+    steps = sorted({0.0, *_steps(oracle, direction, start)})
+
+    def at(step: int) -> Fit:
+        names = {name for ratios in (start, direction) for name in ratios}
+        wanted = {n: start.get(n, 0.0) + steps[step] * direction.get(n, 0.0) for n in names}
+        ratios = {
+            n: min(wanted[n], 1 - 1 / oracle.filters[n]) for n in oracle.filters if n in names
+        }
+        return Fit(ratios, oracle.candidate(ratios))
+
+    low, high = -1, len(steps) - 1  # `low` removes too little, `high` enough
+    if not budget.is_met(oracle, at(high).candidate):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = budget.is_met(oracle, at(middle).candidate)
+        low, high = (low, middle) if enough else (middle, high)
+    return at(high)
+
+
+def uniform(oracle: Oracle, budget: Budget) -> Fit:
+    """The largest candidate within the budget that takes the same share of every group.
+
+    Raises:
+        ConfigError: No candidate meets the budget.
+    """
+    budget.require_reachable(oracle)
+    fit = fitted(oracle, budget, dict.fromkeys(oracle.filters, 1.0))
+    assert fit is not None, "the end of this way is the most extreme candidate"
+    return fit
+
+
+def _steps(oracle: Oracle, direction: Ratios, start: Ratios) -> Iterator[float]:
+    """How far to go until a group loses its next filter."""
+    for name, speed in direction.items():
+        if speed > 0:
+            filters, gone = oracle.filters[name], start.get(name, 0.0)
+            first = math.floor(gone * filters + ROUNDING) + 1
+            yield from ((count / filters - gone) / speed for count in range(first, filters))
