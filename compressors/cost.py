@@ -1,6 +1,8 @@
 """What a model costs: counted, not measured, except for the ratio of two times."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -8,11 +10,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.fingerprint import baked_tensors
+from models.quantized import unpacked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """Sizes of one model; masks and parametrizations count as the weights they result in.
+
+    Integers that are the weight of a layer count as its parameters, their steps as bytes alone.
 
     Args:
         params: Entries of all parameters; shared ones count once.
@@ -45,7 +50,7 @@ def cost_of(model: nn.Module, example_inputs: Tensor) -> Cost:
     if counts is not None:
         files = getattr(model, "files", {}).values()
         return Cost(**counts, weight_bytes=sum(path.stat().st_size for path in files))
-    parameters = {id(p): p.detach() for p in model.parameters()}.values()
+    parameters = {id(p): p.detach() for p in unpacked(model).parameters()}.values()
     stored = {name for name, _ in model.named_parameters()} | set(model.state_dict())
     tensors = [t for name, t in baked_tensors(model).items() if name in stored]
     return Cost(
@@ -63,14 +68,20 @@ def count_macs(model: nn.Module, inputs: Tensor) -> int:
         >>> count_macs(nn.Linear(4, 3, bias=False), torch.zeros(1, 4))
         12
     """
+    with torch.no_grad(), open_attention(), FlopCounterMode(display=False) as counter:
+        model(inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def open_attention() -> Iterator[None]:
+    """Attention without torch's fast path: the fused kernel hides its products."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel hides its products
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(inputs)
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return int(counter.get_total_flops()) // 2
 
 
 def latency_ratio(

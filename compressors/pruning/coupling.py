@@ -120,7 +120,7 @@ def find_tie(graph: ChannelGraph, model: nn.Module, layer: str, *, one_by_one: b
             for channel, root in zip(item.channels, item.roots, strict=True):
                 if tied:
                     union.join((name, root), (item.name, channel))
-                if tied or _group_count(module, item.side) > 1:
+                if tied or group_count(module, item.side) > 1:
                     key = (item.name, item.side, channel)
                     counted.setdefault((name, root), set()).add(key)
     rank = {name: position for position, name in enumerate(layers)}
@@ -165,18 +165,18 @@ def _place(model: nn.Module, channel: Channel) -> tuple[str, Side, int]:
     """Where a channel counts: its group in its module."""
     name, side, index = channel
     module = model.get_submodule(name)
-    return name, side, index * _group_count(module, side) // _channel_count(module, side)
+    return name, side, index * group_count(module, side) // _channel_count(module, side)
 
 
 def _budget(model: nn.Module, place: tuple[str, Side, int], sparsity: float) -> int:
     """Channels that may go from one group of a module."""
     name, side, _ = place
     module = model.get_submodule(name)
-    count, groups = _channel_count(module, side), _group_count(module, side)
+    count, groups = _channel_count(module, side), group_count(module, side)
     return min(count_removed(count, sparsity) // groups, count // groups - 1)
 
 
-def _group_count(module: object, side: Side) -> int:
+def group_count(module: object, side: Side) -> int:
     """Groups that must keep equally many channels; the groups of a depthwise layer go whole."""
     if isinstance(module, nn.GroupNorm):
         return module.num_groups
