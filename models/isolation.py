@@ -13,6 +13,7 @@ ADVICE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Starting from v1.9.0, `tensorboardX` has been removed.*",
     ".*treespec, LeafSpec.*",
+    ".*The `srun` command is available on your system but is not used.*",
     ".*You defined a `validation_step` but have no `val_dataloader`.*",
 )
 """What Lightning warns of and is meant here."""
