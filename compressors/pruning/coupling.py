@@ -6,7 +6,7 @@ that the dependency graph ties, and a budget for each place where a number is pr
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ Filter = tuple[str, int]
 
 Channel = tuple[str, Side, int]
 """Module, side and channel there."""
+
+Place = tuple[str, Side, int]
+"""Module, side and group there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,30 +153,57 @@ def choose(
         sparsity: Fraction of each layer's filters to remove, in [0, 1).
         importance: Of a bundle; ties go to the earlier one.
     """
-    used: Counter[tuple[str, Side, int]] = Counter()
+    bundles = sorted(tie.bundles, key=importance)
+    return fill(tie, model, bundles, budget=lambda place: _budget(model, place, sparsity))
+
+
+def fill(
+    tie: Tie, model: nn.Module, bundles: Iterable[list[Filter]], *, budget: Callable[[Place], int]
+) -> list[Filter]:
+    """Filters of those bundles that every budget lasts for, the earlier ones first.
+
+    Args:
+        tie: What goes together.
+        model: The model it was found in.
+        bundles: Of the tie.
+        budget: Of a place: how many of its channels may go.
+    """
+    used: Counter[Place] = Counter()
     chosen: list[Filter] = []
-    for bundle in sorted(tie.bundles, key=importance):
-        channels = set().union(*(tie.counted[one] for one in bundle))
-        cost = Counter(_place(model, channel) for channel in channels)
-        if all(used[p] + n <= _budget(model, p, sparsity) for p, n in cost.items()):
+    for bundle in bundles:
+        cost = places_of(tie, model, bundle)
+        if all(used[place] + n <= budget(place) for place, n in cost.items()):
             used += cost
             chosen += bundle
     return chosen
 
 
-def _place(model: nn.Module, channel: Channel) -> tuple[str, Side, int]:
+def places_of(tie: Tie, model: nn.Module, filters: Iterable[Filter]) -> Counter[Place]:
+    """How many channels go from each place with some filters of a tie."""
+    channels = set().union(*(tie.counted[one] for one in filters))
+    return Counter(_place(model, channel) for channel in channels)
+
+
+def _place(model: nn.Module, channel: Channel) -> Place:
     """Where a channel counts: its group in its module."""
     name, side, index = channel
     module = model.get_submodule(name)
     return name, side, index * group_count(module, side) // _channel_count(module, side)
 
 
-def _budget(model: nn.Module, place: tuple[str, Side, int], sparsity: float) -> int:
+def _budget(model: nn.Module, place: Place, sparsity: float) -> int:
     """Channels that may go from one group of a module."""
     name, side, _ = place
     module = model.get_submodule(name)
     count, groups = _channel_count(module, side), group_count(module, side)
-    return min(count_removed(count, sparsity) // groups, count // groups - 1)
+    return min(count_removed(count, sparsity) // groups, spare(model, place))
+
+
+def spare(model: nn.Module, place: Place) -> int:
+    """Channels of a place that can go so that one stays."""
+    name, side, _ = place
+    module = model.get_submodule(name)
+    return _channel_count(module, side) // group_count(module, side) - 1
 
 
 def group_count(module: object, side: Side) -> int:
