@@ -17,6 +17,7 @@ OURS = (
     "evaluation",
     "reporting",
     "cluster",
+    "hydra_plugins",
     "serving",
 )
 

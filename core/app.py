@@ -148,6 +148,8 @@ class _Jobs:
         self._ended: list[tuple[str, int]] = []  # overrides of a job, its exit code
         # Hydra names the job after the module of the function below the wrapper.
         self.function = functools.wraps(task)(functools.partial(self._run, task))
+        # for a launcher whose jobs run in other processes
+        vars(self.function)["ended"] = self.ended
 
     @property
     def exit_code(self) -> int:
@@ -161,13 +163,17 @@ class _Jobs:
             sys.stderr.write(f"{len(failed)} of {len(self._ended)} jobs failed:\n")
             sys.stderr.writelines(f"  exit code {code}: {line}\n" for line, code in failed)
 
+    def ended(self, overrides: str, code: int) -> None:
+        """Remember how a job ended."""
+        self._ended.append((overrides, code))
+
     def _run(self, task: Task, config: DictConfig) -> int:
         try:
             self._refuse_stored_trust(config)
             code = _exit_code(task(config))
         except Exception as error:  # noqa: BLE001 - told, and turned into the exit code
             code = report(error)
-        self._ended.append((shlex.join(HydraConfig.get().overrides.task), code))
+        self.ended(shlex.join(HydraConfig.get().overrides.task), code)
         return code
 
     def _refuse_stored_trust(self, config: DictConfig) -> None:

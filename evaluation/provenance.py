@@ -1,7 +1,6 @@
 """Where a number came from: code, versions, machine."""
 
 import platform
-import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from core.origin import git_state
+
 PACKAGES = (
     *("torch", "torchvision", "timm", "pytorch-lightning", "torch-pruning"),
     *("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
@@ -19,8 +19,7 @@ PACKAGES = (
 def provenance() -> dict[str, Any]:
     """Git state, versions and hardware of this process; JSON."""
     return {
-        "git_hash": _git("rev-parse", "HEAD"),
-        "git_dirty": _dirty(),
+        **git_state(),
         "python": platform.python_version(),
         "versions": versions(),
         "platform": platform.platform(),
@@ -57,22 +56,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _git(*arguments: str) -> str | None:
-    """Answer of git, or None outside a repository or without git."""
-    try:
-        answer = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
-
-
-def _dirty() -> bool | None:
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return None if status is None else bool(status)
 
 
 def _version(name: str) -> str | None:

@@ -14,13 +14,14 @@ from rich.progress import track
 from evaluation.cells import measured_cell
 from evaluation.plan import Plan, make_plan
 from evaluation.provenance import now, provenance
-from evaluation.subjects import subjects_of
+from evaluation.subjects import Subject, subjects_of
 from evaluation.validate import validate
 from recording.loop import threads_set
 from recording.recorder import Recorder
 from store.cells import Cell, read_cell, write_cell
 from store.disk import full_disk_told, is_of_the_disk
 from store.layout import Layout
+from store.receipts import ASKED_FOR, write_receipt
 from store.runs import add_attempt, read_run, write_run
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
     cells = list(_measure(plan, recorder.layout))
     for subject in subjects:
         add_attempt(recorder.layout, subject.run.run_id, {**attempt, "ended": now()})
-    return Outcome(
+    outcome = Outcome(
         layout=recorder.layout,
         run_ids=[subject.run.run_id for subject in subjects],
         cells=cells,
@@ -115,6 +116,20 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
         passes=recorder.passes,
         necessary=len({planned.key for planned in plan.passes if not planned.stored}),
         images=recorder.images_given,
+    )
+    if not outcome.failed and (key := os.environ.get(ASKED_FOR)):
+        _leave_receipt(key, subjects, plan, recorder.layout)
+    return outcome
+
+
+def _leave_receipt(key: str, subjects: list[Subject], plan: Plan, layout: Layout) -> None:
+    """Tell the sweep this process is a job of that all its cells are committed."""
+    cells = {
+        subject.run.run_id: [cell.name for cell in plan.cells if cell.run_id == subject.run.run_id]
+        for subject in subjects
+    }
+    write_receipt(
+        layout, key, cells, {subject.run.run_id: subject.run.config for subject in subjects}
     )
 
 

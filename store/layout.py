@@ -75,6 +75,10 @@ class Layout:
         """Folder of a stored model."""
         return self.artifacts / _one_name("artifact digest", digest)
 
+    def receipt_file(self, key: str) -> Path:
+        """What a command line has committed."""
+        return self.root / "receipts" / f"{_one_name('receipt key', key)}.json"
+
     def recipe_file(self, digest: str) -> Path:
         """Which artifact a baseline and a recipe have given."""
         return self.root / "recipes" / f"{_one_name('recipe digest', digest)}.json"

@@ -23,6 +23,7 @@ FILES = sorted(
 )
 DEFAULTS = sorted(path.stem for path in CONFIG.glob("*_defaults.yaml"))
 SCIENCE = {"compressor", "finetune", "measurement_group", "mode"}
+OPTIONS = [name for name in FILES if re.match("(?!models?/|hydra/).*/", name)]
 GROUP_FILES = [name for name in FILES if name.split("/")[0] in SCIENCE]
 ENTRIES = [name for name in DEFAULTS if (ROOT / f"{name.removesuffix('_defaults')}.py").exists()]
 
@@ -53,7 +54,7 @@ def test_an_entry_file_composes_without_arguments(name: str, composed: Any) -> N
     assert composed(config=name)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if re.match("(?!models?/).*/", name)])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_file_of_a_group_composes(name: str, composed: Any) -> None:
     group, _, option = name.rpartition("/")
     assert composed(f"+{group}={option}", config=None) is not None

@@ -1,0 +1,1 @@
+"""Sweeps: the jobs of one command line, here or on a SLURM cluster, watched and resumed."""

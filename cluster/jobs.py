@@ -1,0 +1,111 @@
+"""The jobs of a sweep, from its overrides: pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.digest import digest
+from core.errors import ConfigError
+
+RECIPE = ("compressor", "finetune", "then")
+"""Top-level keys that say what is done to a baseline; jobs that differ in them alone share it."""
+
+ELSEWHERE = ("hydra", "wandb", "name")
+"""Top-level keys that never change what a command commits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One command line of a sweep.
+
+    Args:
+        id: Position in the sweep, `0007`; also the name of the job's files.
+        overrides: What stands behind `python evaluate.py`.
+        wave: 0 for a job that makes a baseline, 1 for those that find it made.
+    """
+
+    id: str
+    overrides: tuple[str, ...]
+    wave: int
+
+
+def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
+    """Number the distinct command lines of a sweep and say which go first.
+
+    Of the jobs that share a baseline one goes first: that of the baseline itself, or where there
+    is none, the first.
+
+    Raises:
+        ConfigError: They differ in where they run.
+
+    Example:
+        >>> [(job.id, job.wave) for job in jobs_of([["compressor=l1"], ["compressor=none"]])]
+        [('0', 1), ('1', 0)]
+    """
+    distinct = list(dict.fromkeys(tuple(line) for line in lines))
+    _refuse_several_modes(distinct)
+    leaders: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for line in sorted(distinct, key=is_baseline, reverse=True):
+        leaders.setdefault(baseline_line(line), line)
+    width = len(str(len(distinct) - 1))
+    return [
+        Job(
+            id=f"{number:0{width}d}",
+            overrides=line,
+            wave=0 if leaders[baseline_line(line)] == line else 1,
+        )
+        for number, line in enumerate(distinct)
+    ]
+
+
+def baseline_line(line: Sequence[str]) -> tuple[str, ...]:
+    """What is left of a command line without the recipe.
+
+    Example:
+        >>> baseline_line(["model=a", "compressor=l1", "compressor.sparsity=0.5", "seed=1"])
+        ('model=a', 'seed=1')
+    """
+    return tuple(override for override in line if root_of(override) not in RECIPE)
+
+
+def is_baseline(line: Sequence[str]) -> bool:
+    """Whether a command line leaves every slot of the recipe empty."""
+    chosen = (override for override in line if root_of(override) in RECIPE)
+    return all(override.partition("=")[2] == "none" for override in chosen)
+
+
+def root_of(override: str) -> str:
+    """Top-level key an override writes below.
+
+    Example:
+        >>> [root_of(each) for each in ("compressor@then=x", "+then.samples=5", "~wandb")]
+        ['then', 'then', 'wandb']
+    """
+    key = override.lstrip("+~").partition("=")[0]
+    return key.rpartition("@")[2].split(".")[0].split("/")[0]
+
+
+def receipt_key(line: Sequence[str], entry: str, code: str) -> str:
+    """Name under which a job tells that all of it is committed: by what decides its numbers.
+
+    Args:
+        line: Overrides of the job.
+        entry: Entry file, `evaluate.py`.
+        code: Digest of the code.
+    """
+    return digest([entry, code, [each for each in line if root_of(each) not in ELSEWHERE]])
+
+
+def sweep_digest(jobs: Sequence[Job], entry: str) -> str:
+    """The same for every start of the same sweep."""
+    return digest([entry, [list(job.overrides) for job in jobs]])
+
+
+def _refuse_several_modes(lines: Sequence[Sequence[str]]) -> None:
+    modes = {each for line in lines for each in line if root_of(each) == "mode"}
+    if len(modes) > 1:
+        raise ConfigError(
+            [
+                "a mode is where things run, not what is compared: "
+                f"choose one of {', '.join(sorted(modes))}"
+            ]
+        )

@@ -1,0 +1,370 @@
+"""From the overrides of a sweep to jobs that ran, or wait in a queue."""
+
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import (
+    JobReturn,
+    JobStatus,
+    configure_log,
+    env_override,
+    run_job,
+    setup_globals,
+)
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from cluster import manifest as manifests
+from cluster import slurm, snapshot
+from cluster.command import Command
+from cluster.jobs import Job, jobs_of, receipt_key, sweep_digest
+from cluster.local import Processes, threads_each
+from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
+from cluster.progress import Progress
+from cluster.states import Seen, finished, look
+from cluster.watch import failures, how_to, job_table, save, summary, watch
+from core.errors import ConfigError
+from core.files import this_host
+from core.origin import ROOT, code_digest, git_state
+from store.layout import Layout
+from store.receipts import ASKED_FOR, is_committed
+
+FLAGS = ("--config-path", "--config-name", "--config-dir")
+NOT_FOR_A_JOB = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweep", "hydra.mode")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A command line that asks for several jobs, or for a cluster.
+
+    Args:
+        context: Of Hydra.
+        task: The entry file's function.
+        config: Composed without what is swept.
+        options: Of `config/hydra/launcher`.
+    """
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def launch(self, lines: Sequence[Sequence[str]]) -> list[JobReturn]:
+        """Run or send what is not committed; returns one result a job that this process ran."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        jobs = jobs_of(lines)
+        if self.is_dry and not self.is_here:
+            self._show(jobs)
+            return []
+        if self.is_dry:
+            return [self._run_here(number, job, "") for number, job in enumerate(jobs)]
+        manifest = self._manifest(jobs)
+        manifests.write(manifest)
+        committed = sum(job.state == COMMITTED for job in manifest.jobs)
+        if committed:
+            self._say(f"{committed} of {len(jobs)} jobs are committed, the others are started")
+        if self.is_here:
+            return self._run_all_here(manifest)
+        code = self._take_code(manifest)
+        if self.options["kind"] == "slurm":
+            self._send(replace(manifest, **code))
+        else:
+            self._run_processes(replace(manifest, **code))
+        return []
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is to happen."""
+        return bool(self.config.get("dry_run", False))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the jobs run in this very process, one after the other."""
+        return self.options["kind"] == "processes" and self.options["n_jobs"] == 1
+
+    @property
+    def entry(self) -> str:
+        """Name of the entry file."""
+        return Path(sys.argv[0]).name
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of this start of the sweep."""
+        return Path(str(self.config.hydra.sweep.dir)).absolute()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The store."""
+        return Layout(Path(str(self.config.results_dir)).absolute())
+
+    @cached_property
+    def code(self) -> str | None:
+        """Digest of the code, None where git does not know it: then no receipt is believed."""
+        return code_digest()
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    # What is to be done.
+
+    def _manifest(self, jobs: list[Job]) -> Manifest:
+        """What is committed is left out; what an earlier start has in the queue is followed."""
+        if (self.folder / manifests.NAME).exists():
+            raise ConfigError([f"{self.folder} holds a sweep; set another hydra.sweep.dir"])
+        digest = sweep_digest(jobs, self.entry)
+        active = self._active(digest)
+        return Manifest(
+            folder=str(self.folder),
+            digest=digest,
+            launcher=self.options["kind"],
+            command=["python", *sys.argv],
+            cwd=str(Path.cwd()),
+            started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            host=this_host(),
+            pid=os.getpid(),
+            git=git_state(),
+            code=str(ROOT),
+            options=_plain(self.options),
+            jobs=[active.get(job.id) or self._entry(job) for job in jobs],
+        )
+
+    def _entry(self, job: Job) -> Entry:
+        state = COMMITTED if self._is_committed(job) else WAITING
+        return Entry(
+            id=job.id,
+            overrides=list(job.overrides),
+            wave=job.wave,
+            state=state,
+            folder=str(self.folder),
+        )
+
+    def _is_committed(self, job: Job) -> bool:
+        key = self._receipt(job.overrides)
+        return bool(self.options["resume"] and key and is_committed(self.layout, key))
+
+    def _receipt(self, line: Sequence[str]) -> str | None:
+        return receipt_key(line, self.entry, self.code) if self.code else None
+
+    def _active(self, digest: str) -> dict[str, Entry]:
+        """Jobs of earlier starts of this sweep that are still in the queue."""
+        if self.options["kind"] != "slurm":
+            return {}
+        found: dict[str, Entry] = {}
+        for earlier in manifests.earlier(self.layout, digest):
+            if all(job.state in ENDED for job in earlier.jobs):
+                continue
+            for each in look(earlier):
+                if each.entry.slurm and each.state not in ENDED:
+                    found.setdefault(each.entry.id, each.entry)
+        return found
+
+    # In this process.
+
+    def _run_all_here(self, manifest: Manifest) -> list[JobReturn]:
+        todo = [job for job in _in_waves(manifest) if job.state == WAITING]
+        results = []
+        for number, entry in enumerate(todo):
+            job = Job(id=entry.id, overrides=tuple(entry.overrides), wave=entry.wave)
+            progress = Progress(job=job.id, started=time.time())
+            progress.write(self.folder)
+            result = self._run_here(number, job, self._receipt(job.overrides) or "")
+            code = _code_of(result)
+            progress.at_end(now=time.time(), exit_code=code, tail=[]).write(self.folder)
+            results.append(result)
+        save(manifest, look(manifest))
+        return results
+
+    def _run_here(self, number: int, job: Job, receipt: str) -> JobReturn:
+        config = self.context.config_loader.load_sweep_config(self.config, list(job.overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = job.id, number
+        with env_override({ASKED_FOR: receipt}):
+            result = run_job(
+                hydra_context=self.context,
+                task_function=self.task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return result
+
+    # As processes, here or there.
+
+    def _take_code(self, manifest: Manifest) -> dict[str, Any]:
+        """A snapshot of the code, or the code itself."""
+        if not self.options["snapshot"] or not _open(manifest):
+            return {}
+        taken = snapshot.take(self.folder / "snapshot")
+        if taken.left_out:
+            shown = ", ".join(taken.left_out[:5]) + (", ..." if len(taken.left_out) > 5 else "")
+            self._say(f"not in the snapshot, as git does not track them: {shown}")
+        return {"code": str(taken.folder), "git": taken.git}
+
+    def _command(self, job: Entry, manifest: Manifest) -> Command:
+        receipt = self._receipt(job.overrides)
+        shared = self.options["kind"] == "processes"
+        return Command(
+            line=[
+                sys.executable,
+                str(Path(manifest.code) / self.entry),
+                *self._flags(),
+                *job.overrides,
+                *self._hydra_overrides(),
+                "hydra.mode=RUN",
+            ],
+            cwd=manifest.cwd,
+            sweep=str(self.folder),
+            job=job.id,
+            environment={
+                **({ASKED_FOR: receipt} if receipt else {}),
+                **(threads_each(self.options["n_jobs"]) if shared else {}),
+            },
+            max_requeues=0 if shared else self.options["max_requeues"],
+            session=shared,
+        )
+
+    def _flags(self) -> list[str]:
+        """Flags that say where the configuration is."""
+        typed = iter(sys.argv[1:])
+        found = []
+        for each in typed:
+            if each in FLAGS:
+                found += [each, next(typed)]
+            elif each.startswith(tuple(f"{flag}=" for flag in FLAGS)):
+                found.append(each)
+        return found
+
+    def _hydra_overrides(self) -> list[str]:
+        typed = [str(each) for each in self.config.hydra.overrides.hydra]
+        return [each for each in typed if not each.lstrip("+~").startswith(NOT_FOR_A_JOB)]
+
+    def _run_processes(self, manifest: Manifest) -> None:
+        manifests.write(manifest)
+        waves = [[self._command(job, manifest) for job in wave] for wave in _waves(manifest)]
+        processes = Processes(waves, n_jobs=self.options["n_jobs"])
+        runner = threading.Thread(target=processes.run, daemon=True)
+        runner.start()
+        try:
+            seen = watch(manifest, every_s=self.options["poll_seconds"], ask=_interrupted)
+        except KeyboardInterrupt:
+            processes.stop()
+            runner.join()
+            save(manifest, look(manifest))
+            raise
+        runner.join()
+        self._conclude(manifest, seen)
+
+    def _send(self, manifest: Manifest) -> None:
+        manifests.write(manifest)
+        settings = self._settings(Path(manifest.code))
+        if _open(manifest) and not slurm.has_accounting():
+            self._say(
+                "this cluster keeps no accounting: a job that is killed is noticed only when it "
+                "has left the queue, and nobody can tell why"
+            )
+        dependency = str(settings.options.get("dependency") or "")
+        for wave in _waves(manifest):
+            ids = slurm.submit(
+                [self._command(job, manifest) for job in wave], settings, dependency=dependency
+            )
+            sent = zip(wave, ids, strict=True)
+            manifest = manifest.with_jobs(
+                {job.id: replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent}
+            )
+            manifests.write(manifest)
+            dependency = f"afterany:{ids[0].partition('_')[0]}"
+        self._say(f"sweep {manifest.id}: {how_to('status', manifest)}")
+        if self.options["detach"]:
+            return
+        self._conclude(manifest, watch(manifest, every_s=self.options["poll_seconds"]))
+
+    def _settings(self, code: Path) -> slurm.Settings:
+        chosen = {
+            key: value
+            for key, value in _plain(self.options["options"]).items()
+            if value is not None and value != {}
+        }
+        return slurm.Settings(
+            folder=self.folder,
+            code=code,
+            options=chosen,
+            max_requeues=self.options["max_requeues"],
+        )
+
+    def _conclude(self, manifest: Manifest, seen: list[Seen]) -> None:
+        """Tell what failed, and hand the exit codes to the process."""
+        self._say(summary(seen))
+        told = failures(seen)
+        if told:
+            self._say(told)
+        ended = getattr(self.task, "ended", None)
+        for each in seen:
+            if ended is not None and each.state in ENDED:
+                code = 0 if each.state not in (FAILED, manifests.CANCELLED) else each.exit_code or 1
+                ended(shlex.join(each.entry.overrides), code)
+        if finished(seen) and self.entry == "evaluate.py":
+            self._say(f"side by side: python report.py results_dir={self.layout.root}")
+
+    def _show(self, jobs: list[Job]) -> None:
+        """What would be started: the scripts and the table of jobs."""
+        entries = [self._entry(job) for job in jobs]
+        console = Console()
+        console.print(job_table([Seen(entry=entry) for entry in entries], title="jobs"))
+        if self.options["kind"] != "slurm":
+            return
+        settings = self._settings(self.folder / "snapshot")
+        dependency = str(settings.options.get("dependency") or "")
+        for number in sorted({entry.wave for entry in entries if entry.state == WAITING}):
+            count = sum(entry.wave == number and entry.state == WAITING for entry in entries)
+            text = slurm.script(count, settings, dependency=dependency)
+            sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
+            dependency = f"afterany:<wave {number}>"
+
+
+def _waves(manifest: Manifest) -> list[list[Entry]]:
+    """Jobs to start, those that make baselines first."""
+    return [
+        wave
+        for number in sorted({job.wave for job in manifest.jobs})
+        if (wave := [job for job in _open(manifest) if job.wave == number])
+    ]
+
+
+def _in_waves(manifest: Manifest) -> list[Entry]:
+    return [job for wave in _waves(manifest) for job in wave]
+
+
+def _open(manifest: Manifest) -> list[Entry]:
+    return [job for job in manifest.jobs if job.state == WAITING]
+
+
+def _interrupted() -> Any:
+    """Processes of this machine end with their parent."""
+    raise KeyboardInterrupt
+
+
+def _code_of(result: JobReturn) -> int:
+    if result.status is not JobStatus.COMPLETED:
+        return 1
+    return result.return_value if isinstance(result.return_value, int) else 0
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    if isinstance(options, DictConfig):
+        return dict(OmegaConf.to_container(options, resolve=True))  # type: ignore[arg-type]
+    return {
+        key: _plain(value) if isinstance(value, DictConfig) else value
+        for key, value in options.items()
+    }

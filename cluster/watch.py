@@ -1,0 +1,223 @@
+"""Watch a sweep: a live table in a terminal, a line for every change elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import mean
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster import manifest as manifests
+from cluster import slurm
+from cluster.manifest import (
+    CANCELLED,
+    COMMITTED,
+    DONE,
+    ENDED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    WAITING,
+    Manifest,
+)
+from cluster.states import Seen, count, finished, is_over, look
+
+SHOWN_JOBS = 20
+SHOWN_FAILURES = 10
+COLORS = {DONE: "green", COMMITTED: "green", RUNNING: "cyan", FAILED: "red", CANCELLED: "yellow"}
+
+Answer = Literal["detach", "cancel", "go on"]
+
+
+def watch(
+    manifest: Manifest,
+    *,
+    every_s: float,
+    console: Console | None = None,
+    ask: Callable[[], Answer] | None = None,
+) -> list[Seen]:
+    """Follow a sweep to its end; an interrupt asks whether to detach or to cancel.
+
+    It is over when two looks agree: on a shared file system a job's last words may come later
+    than its end.
+
+    Returns:
+        Every job as it was at the last look.
+    """
+    console = console or Console(stderr=True)
+    while True:
+        try:
+            return _to_the_end(manifest, every_s, console)
+        except KeyboardInterrupt:
+            answer = (ask or _asked)()
+            if answer == "detach":
+                console.print(f"detached; the jobs go on: {how_to('attach', manifest)}")
+                return look(manifest)
+            if answer == "cancel":
+                return cancel(manifest)
+
+
+def _to_the_end(manifest: Manifest, every_s: float, console: Console) -> list[Seen]:
+    before, was_over = "", False
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            try:
+                seen = look(manifest)
+            except slurm.SlurmError as error:
+                console.print(f"{error}; asking again")
+                time.sleep(every_s)
+                continue
+            save(manifest, seen)
+            line = summary(seen)
+            if console.is_terminal:
+                live.update(overview(manifest, seen), refresh=True)
+            elif line != before:
+                console.print(line)
+            before = line
+            if is_over(seen) and was_over:
+                return seen
+            was_over = is_over(seen)
+            time.sleep(min(every_s, 1.0) if was_over else every_s)
+
+
+def save(manifest: Manifest, seen: list[Seen]) -> None:
+    """Keep the states in the manifest; what another process wrote meanwhile stays."""
+    stored = manifests.read(manifest.path)
+    now = {each.entry.id: each.entry for each in seen}
+    merged = {
+        job.id: replace(job, state=now[job.id].state, reason=now[job.id].reason)
+        for job in stored.jobs
+        if job.id in now and job.slurm in (None, now[job.id].slurm)
+    }
+    changed = stored.with_jobs(merged)
+    if changed != stored:
+        manifests.write(changed)
+
+
+def cancel(manifest: Manifest) -> list[Seen]:
+    """Take what has not ended out of the queue and remember that this was wanted."""
+    open_jobs = [each for each in look(manifest) if each.state not in ENDED]
+    slurm.cancel([each.entry.slurm for each in open_jobs if each.entry.slurm])
+    cancelled = {
+        each.entry.id: replace(each, entry=replace(each.entry, state=CANCELLED, reason="cancelled"))
+        for each in open_jobs
+    }
+    seen = [cancelled.get(each.entry.id, each) for each in look(manifest)]
+    save(manifest, seen)
+    return seen
+
+
+def _asked() -> Answer:
+    """What to do with the jobs; without a terminal to ask, they go on."""
+    if not sys.stdin.isatty():
+        return "detach"
+    try:
+        while True:
+            sys.stderr.write("\nd: detach, the jobs go on   c: cancel them   w: watch on   [d] ")
+            sys.stderr.flush()
+            typed = sys.stdin.readline()
+            answers: dict[str, Answer] = {"d": "detach", "": "detach", "c": "cancel", "w": "go on"}
+            answer = answers.get(typed.strip().lower())
+            if answer:
+                return answer
+    except KeyboardInterrupt:
+        return "detach"
+
+
+def overview(manifest: Manifest, seen: list[Seen]) -> Group:
+    """Counts, and the jobs that say most: what failed, then what runs, then the others."""
+    order = (FAILED, CANCELLED, RUNNING, PENDING, WAITING, DONE, COMMITTED)
+    chosen = sorted(seen, key=lambda each: order.index(each.state))[:SHOWN_JOBS]
+    title = f"sweep {manifest.id}: {summary(seen)}"
+    table = job_table([each for each in seen if each in chosen], title=title)
+    if len(seen) > len(chosen):
+        return Group(table, Text(f"and {len(seen) - len(chosen)} more jobs"))
+    return Group(table)
+
+
+def job_table(seen: list[Seen], *, title: str) -> Table:
+    """One row a job."""
+    table = Table("job", "SLURM", "state", "time", "command", title=title, title_justify="left")
+    for each in seen:
+        state = each.state + (f", requeued {each.requeues}x" if each.requeues else "")
+        table.add_row(
+            each.entry.id,
+            each.entry.slurm or "",
+            Text(state, style=COLORS.get(each.state, "")),
+            _duration(_seconds(each)),
+            Text(" ".join(each.entry.overrides)),
+        )
+    return table
+
+
+def summary(seen: list[Seen]) -> str:
+    """Counts in a line, and how long it may still take."""
+    waiting = count(seen, PENDING, WAITING)
+    parts = [
+        f"{finished(seen)} of {len(seen)} done",
+        f"{count(seen, RUNNING)} running",
+        f"{waiting} pending",
+        f"{count(seen, FAILED)} failed",
+    ]
+    if cancelled := count(seen, CANCELLED):
+        parts.append(f"{cancelled} cancelled")
+    left = eta_s(seen)
+    return ", ".join(parts) + ("" if left is None else f", about {_duration(left)} left")
+
+
+def eta_s(seen: list[Seen], now: float | None = None) -> float | None:
+    """Seconds to the end if as many run at once as now; None before the first has ended."""
+    now = time.time() if now is None else now
+    took = [each.ended - each.started for each in seen if each.ended and each.started]
+    running = [each for each in seen if each.state == RUNNING]
+    waiting = count(seen, PENDING, WAITING)
+    if not took or not (running or waiting):
+        return None
+    typical = mean(took)
+    begun = [now - each.started for each in running if each.started]
+    work = typical * (waiting + len(running)) - sum(min(one, typical) for one in begun)
+    return work / max(1, len(running))
+
+
+def failures(seen: list[Seen]) -> str:
+    """Every job that failed, with the end of what it said and where the rest is."""
+    failed = [each for each in seen if each.state in (FAILED, CANCELLED)]
+    lines = []
+    for each in failed[:SHOWN_FAILURES]:
+        lines.append(f"FAILED {each.entry.id} ({each.entry.reason}): {_words(each)}")
+        lines += [f"    {line}" for line in each.tail]
+        if each.log is not None:
+            lines.append(f"    log: {each.log}")
+    if len(failed) > SHOWN_FAILURES:
+        lines.append(f"and {len(failed) - SHOWN_FAILURES} more")
+    return "\n".join(lines)
+
+
+def how_to(verb: str, manifest: Manifest) -> str:
+    """Command that does something with a sweep from any terminal."""
+    return f"python -m cluster {verb} {manifest.folder}"
+
+
+def _words(each: Seen) -> str:
+    return " ".join(each.entry.overrides)
+
+
+def _seconds(each: Seen) -> float | None:
+    if each.started is None:
+        return None
+    if each.ended is None and each.state != RUNNING:
+        return None
+    return (each.ended or time.time()) - each.started
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
