@@ -40,6 +40,9 @@ ORIGIN = frozenset({"checkpoint", "checkpoint_url", "pretrained"})
 PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
 """Arguments of a datamodule that never change an image."""
 
+READ = ("rewind_to",)
+"""Parameters that name files of weights: what lies there decides the result, not its name."""
+
 STRENGTHS = (
     "sparsity",
     "quant_bits",
@@ -126,6 +129,7 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "recipe": recipe,
         "seed": config.seed,
         "code": {slot: _source(step) for slot, step in recipe.items()},
+        "read": {slot: _read(step) for slot, step in recipe.items()},
         "versions": versions(),
     }
     if "finetune" in recipe or any(map(_needs, recipe.values())):
@@ -145,6 +149,13 @@ def _needs(step: Mapping[str, Any]) -> bool:
     if "_target_" not in step:
         return False
     return bool(resolve(step["_target_"], expects=Compressor).needs - {"seed"})
+
+
+def _read(step: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Digests of the files that a step's parameters name; a URL is its own."""
+    named = {key: Path(step[key]).expanduser() for key in READ if step.get(key)}
+    found = {key: [path, *sorted(path.rglob("*"))] for key, path in named.items()}
+    return {key: [file_digest(p) for p in paths if p.is_file()] for key, paths in found.items()}
 
 
 def _without(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from core.preprocessing import Preprocessing
 from core.targets import build, resolve
 from models.base_model import ClassifierModule
 from models.edits import Edits, history
-from models.small.digits import DIGITS_PREPROCESSING, DigitsCNN
+from models.small.digits import DIGITS_PREPROCESSING, WEIGHTS, DigitsCNN
 from models.training import fit
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -51,7 +51,15 @@ STRENGTHS: dict[str, tuple[float, float]] = {
 }
 """Keys that say how much is removed: less, and more."""
 TINY: dict[str, dict[str, Any]] = {
+    "net_adapt": {"budget": "params", "sparsity_per_iteration": 0.3},
+    "sensitivity": {
+        "acc_drop_threshold": 1.0,
+        "scanned_sparsities": [0.3],
+        "sparsity_per_iter": 0.3,
+    },
+    "simulated_annealing": {"budget": "params", "max_evaluations": 3},
     "admm": {"num_iterations": 2},
+    "lottery_ticket": {"prune_iterations": 2, "rewind_to": str(WEIGHTS)},
 }
 """What makes a recipe short enough for a test, or has no value in its file."""
 
@@ -189,7 +197,7 @@ def test_the_record_is_complete(case: tuple[str, ClassifierModule, Compressed]) 
     achieved = result.report.achieved
     quantities = ("params", "nonzero_params", "macs", "weight_bytes")
     wanted = {f"{q}_{when}" for q in quantities for when in ("before", "after")}
-    assert achieved.keys() == wanted | {"removed", "sparsity", "latency_ratio"}
+    assert achieved.keys() >= wanted | {"removed", "sparsity", "latency_ratio"}
     assert all(math.isfinite(value) for value in achieved.values())
     assert achieved["params_after"] == sum(p.numel() for p in result.model.parameters())
     assert achieved["nonzero_params_after"] < achieved["nonzero_params_before"]
@@ -213,7 +221,7 @@ def test_a_frozen_model_is_compressed_alike(name: str) -> None:
         with pytest.raises(ConfigError, match="frozen"):
             plan(name, frozen)
         return
-    assert plan(name, frozen).edits == plan(name, model(name)).edits
+    assert steps(plan(name, frozen)) == steps(plan(name, model(name)))
 
 
 @pytest.mark.parametrize("name", CASES)
