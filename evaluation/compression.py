@@ -93,11 +93,23 @@ def find_or_compress(
     return model.to(baseline.device)
 
 
-def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
-    """The artifact a pointer leads to; a damaged one is moved aside and then there is none."""
+def artifact_folder(
+    baseline: ClassifierModule, config: DictConfig, recorder: Recorder
+) -> Path | None:
+    """Where the artifact of a recipe lies; None where it has not been made."""
+    return _folder(_pointer(baseline, config, recorder), recorder.layout)
+
+
+def _folder(pointer: Path, layout: Layout) -> Path | None:
     stored = read_sealed(pointer)
     folder = None if stored is None else layout.artifact(stored["artifact"])
-    if folder is None or not is_finished(folder):
+    return folder if folder is not None and is_finished(folder) else None
+
+
+def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
+    """The artifact a pointer leads to; a damaged one is moved aside and then there is none."""
+    folder = _folder(pointer, layout)
+    if folder is None:
         return None
     inode = folder.stat().st_ino
     try:
@@ -132,7 +144,7 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "read": {slot: _read(step) for slot, step in recipe.items()},
         "versions": versions(),
     }
-    if "finetune" in recipe or any(map(_needs, recipe.values())):
+    if learns_from_data(recipe):
         name = config.tuning.dataset
         splits = [s for s in ("train", "val") if s in recorder.datamodule(name, baseline).splits]
         identity["tuned_on"] = [recorder.manifest(name, split, baseline) for split in splits]
@@ -144,11 +156,11 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
     return recorder.layout.recipe_file(digest(identity))
 
 
-def _needs(step: Mapping[str, Any]) -> bool:
-    """Whether a step is decided by data."""
-    if "_target_" not in step:
-        return False
-    return bool(resolve(step["_target_"], expects=Compressor).needs - {"seed"})
+def learns_from_data(recipe: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a step of a recipe trains or is decided by data: that which `tuning` names."""
+    targets = [step["_target_"] for step in recipe.values() if "_target_" in step]
+    kinds = [resolve(target, expects=Compressor) for target in targets]
+    return "finetune" in recipe or any(kind.needs - {"seed"} for kind in kinds)
 
 
 def _read(step: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -183,7 +195,8 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
         else:
             result = _carried_out(model, step, config, recorder)
             assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
-            model, achieved[slot] = result.model, result.report.achieved
+            model = result.model
+            achieved[slot] = {**result.report.achieved, "notes": result.report.notes}
         seconds[slot] = round(time.perf_counter() - started, 3)
     operation = {"name": recipe_name(config), "parameters": recipe_of(config)}
     return save_artifact(

@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 from compressors.base import Compressor
 from core.configuration import KEYS_OF_AN_EVALUATION, check_types, plain
 from core.errors import ConfigError, NotApplicable
+from core.names import Split
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
-from evaluation.compression import STEPS
+from evaluation.compression import STEPS, learns_from_data, recipe_of
 from evaluation.library import build_measurements
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
@@ -32,7 +33,7 @@ def validate(config: DictConfig, *, writes: bool = True) -> None:
     faults = list(_target_faults(config))
     faults += _data_faults(config, known=faults)
     if writes:
-        faults += _unwritable(Path(config.results_dir))
+        faults += unwritable(Path(config.results_dir))
     if faults:
         raise ConfigError(faults)
 
@@ -63,7 +64,8 @@ def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recor
         raise ConfigError(faults)
 
 
-def _unwritable(folder: Path) -> list[str]:
+def unwritable(folder: Path) -> list[str]:
+    """A sentence where nothing can be written to a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -73,20 +75,25 @@ def _unwritable(folder: Path) -> list[str]:
 
 
 def _target_faults(config: DictConfig) -> Iterator[str]:
-    yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
-    yield from _slot_faults(config)
+    yield from recipe_faults(config)
     for name in config.measurements:
         if "datamodule_names" not in config.measurement_library[name]:
             key = f"measurement_library.{name}.datamodule_names"
             yield f"{key} is missing: write ${{datasets}} there, or [] for none"
+    for name in config.measurements:
+        target = config.measurement_library[name]._target_
+        yield from _faults_of(partial(resolve, target, expects=Measurement))
+
+
+def recipe_faults(config: DictConfig) -> Iterator[str]:
+    """What is wrong with the model, the trainer or a step of the recipe."""
+    yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
+    yield from _slot_faults(config)
     yield from _trainer_faults(plain(config.trainer))
     for slot in ("compressor", "then"):
         node = config.get(slot)
         if node is not None and "_target_" in node:
             yield from _faults_of(partial(build, plain(node), expects=Compressor))
-    for name in config.measurements:
-        target = config.measurement_library[name]._target_
-        yield from _faults_of(partial(resolve, target, expects=Measurement))
 
 
 def _slot_faults(config: DictConfig) -> Iterator[str]:
@@ -117,6 +124,7 @@ def _data_faults(config: DictConfig, *, known: Collection[str]) -> list[str]:
         for name in sorted(_datasets_used(config))
     }
     faults = [fault for of_one in absent.values() for fault in of_one]
+    faults += [] if known else _tuning_faults(config)
     recorder = Recorder.from_config(config)
     told = {name for name, of_one in absent.items() if of_one}
     asking: dict[str, list[str]] = {}  # a fault -> measurements that meet it
@@ -125,6 +133,16 @@ def _data_faults(config: DictConfig, *, known: Collection[str]) -> list[str]:
             if fault not in known:
                 asking.setdefault(fault, []).append(name)
     return faults + [f"{', '.join(names)}: {fault}" for fault, names in asking.items()]
+
+
+def _tuning_faults(config: DictConfig) -> list[str]:
+    """What a recipe would learn from and is not there."""
+    if not learns_from_data(recipe_of(config)):
+        return []
+    name = config.tuning.dataset
+    faults = _faults_of(partial(_present, plain(config.dataset_library[name]), "train"))
+    step = " and ".join(step["name"] for step in recipe_of(config).values())
+    return [f"{step} learns from tuning.dataset={name}: {fault}" for fault in faults]
 
 
 class _ModelToCome:
@@ -174,14 +192,14 @@ def _require_requests(
 def _datasets_used(config: DictConfig) -> set[str]:
     named = {
         dataset
-        for name in config.measurements
+        for name in config.get("measurements", [])
         for dataset in plain(config.measurement_library[name]).get("datamodule_names", [])
     }
     return named | set(config.datasets)
 
 
-def _present(node: dict[str, Any]) -> None:
-    faults = build(node, expects=ImageDataModule).faults("test")
+def _present(node: dict[str, Any], split: Split = "test") -> None:
+    faults = build(node, expects=ImageDataModule).faults(split)
     if faults:
         raise ConfigError(faults)
 

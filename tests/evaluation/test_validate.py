@@ -128,3 +128,30 @@ def test_colour_images_do_not_go_into_a_grey_model_but_grey_ones_into_any(
     colour = Grey()
     colour.preprocessing = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
     require_fitting(colour, config, Recorder.from_config(config))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["finetune=short"], "short learns from tuning.dataset=cifar10: "),
+        (["compressor=taylor_fo_weight"], "taylor_fo_weight learns from tuning.dataset=cifar10: "),
+        (["finetune=short", "tuning.dataset=imagenetv2"], "unknown split of imagenetv2 'train'"),
+    ],
+    ids=["finetune", "compressor", "no_train_split"],
+)
+def test_data_that_a_recipe_would_learn_from_and_is_not_there_is_told_before_the_start(
+    configured: Configured, tmp_path: Path, overrides: list[str], told: str
+) -> None:
+    root = f"dataset_library.cifar10.root={tmp_path}"
+    found = faults(
+        configured("measurements=[accuracy]", root, "tuning.dataset=cifar10", *overrides)
+    )
+    assert len(found) == 1
+    assert told in found[0]
+
+
+def test_a_recipe_that_learns_from_nothing_asks_for_no_train_split(
+    configured: Configured, tmp_path: Path
+) -> None:
+    root = f"dataset_library.cifar10.root={tmp_path}"
+    validate(configured("compressor=l1_filter", root, "tuning.dataset=cifar10"))
