@@ -141,7 +141,9 @@ def select(entries: Mapping[str, Any], catalogue: Catalogue) -> Selection:
     ordered = {name: chosen[name] for name in catalogue.layers if name in chosen}
     return Selection(
         sparsity={
-            n: float(entry["sparsity"]) for n, entry in ordered.items() if "sparsity" in entry
+            name: float(entry["sparsity"])
+            for name, entry in ordered.items()
+            if entry.get("sparsity") is not None
         },
         excluded=frozenset(excluded),
         spared_heads=tuple(sorted(spared - set(chosen) - excluded)),

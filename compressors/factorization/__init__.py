@@ -1,0 +1,1 @@
+"""Factorization: products of thin layers in the place of a thick one."""
