@@ -15,6 +15,7 @@ from compressors.base import Decision, Task
 from compressors.deployment import Deployment, classifier_of, deployed
 from compressors.quantization.onnx_int8 import METHODS, OnnxStatic, write_dynamic
 from compressors.quantization.openvino_int8 import OpenVinoStatic
+from compressors.quantization.share import share_of
 from core.errors import ConfigError, IncompatibleModel, unknown
 from models.base_model import ClassifierModule
 from models.deployed import DeployedClassifier
@@ -163,14 +164,8 @@ class Int8Dynamic(Deployment):
         )
         if not done:
             raise IncompatibleModel(f"no node of the exported graph belongs to {', '.join(layers)}")
-        total = sum(p.numel() for p in model.parameters())
-        own = sum(model.get_submodule(name).get_parameter("weight").numel() for name in done)
-        names = ", ".join(name.removeprefix(task.prefix) for name in done)
-        shown = names if len(done) < 4 else f"{len(done)} linear layers"
-        note = (
-            f"{shown}: {100 * own / total:.2g} % of all parameters, are integers; convolutions and "
-            "all else stay in floats"
-        )
+        names = [name.removeprefix(task.prefix) for name in done]
+        note = share_of(model, names, task.prefix)
         return Decision(model=made, notes=[note], achieved={"quantized_layers": len(done)})
 
 

@@ -25,6 +25,7 @@ from measurements.measurement import ModelMeasurement
 from models.baking import baked
 from models.base_model import ClassifierModule
 from models.examples import example_images
+from models.quantized import unpacked
 from recording.loop import evaluating
 
 
@@ -40,7 +41,7 @@ class Parameters(ModelMeasurement):
     def measure(self) -> dict[str, Estimate]:
         """Count of all parameters."""
         noted = self.model.counts
-        count = cost.parameter_count(self.model) if noted is None else noted["params"]
+        count = cost.parameter_count(unpacked(self.model)) if noted is None else noted["params"]
         return {self.key("params"): self.value(count)}
 
 
@@ -58,7 +59,7 @@ class NonzeroParameters(ModelMeasurement):
 
     def measure(self) -> dict[str, Estimate]:
         """Count of all parameters, biases and norms among them."""
-        twin = baked(self.model)
+        twin = baked(unpacked(self.model))
         count, total = cost.nonzero_count(twin), cost.parameter_count(twin)
         return {self.key("nonzero_params"): self.value(count, n=total)}
 

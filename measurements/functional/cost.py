@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.errors import NotApplicable
+from models.quantized import integer_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def weight_bits(model: nn.Module) -> dict[str, int]:
         >>> weight_bits(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).half()))
         {'float16': 48, 'float32': 256}
     """
-    buffers = dict(model.named_buffers(remove_duplicate=False))
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    buffers -= integer_tensors(model)
     found: dict[str, int] = {}
     for part in _state_parts(model, without=buffers).values():
         name = str(part.dtype).removeprefix("torch.")

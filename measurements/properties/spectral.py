@@ -15,6 +15,7 @@ from measurements.measurement import ModelMeasurement
 from models.baking import baked
 from models.base_model import ClassifierModule
 from models.examples import example_images
+from models.quantized import unpacked
 from recording.loop import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -67,7 +68,7 @@ class SpectralNorms(ModelMeasurement):
         return {self.key(name): self.value(value) for name, value in found.items()}
 
     def _norms(self) -> Iterator[tuple[str, float]]:
-        model = baked(self.model)
+        model = baked(unpacked(self.model))
         assert isinstance(model, ClassifierModule), "baking keeps the class"
         for name, size in _input_sizes(model).items():
             layer = model.get_submodule(name)

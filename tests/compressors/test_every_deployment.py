@@ -1,4 +1,4 @@
-"""What every recipe promises whose result is run by another runtime, or only simulates integers."""
+"""What every recipe promises that spends fewer bits, or whose result another runtime runs."""
 
 import copy
 import importlib.util
@@ -113,12 +113,20 @@ def recipe(name: str) -> dict[str, Any]:
 def changes_no_structure(path: Path) -> bool:
     target = OmegaConf.load(path).get("_target_")
     kind = target and resolve(target, expects=Compressor)
-    return bool(kind) and (kind.simulated or issubclass(kind, Deployment))
+    if not kind:
+        return False
+    fewer_bits = kind.__module__.startswith("compressors.quantization.")
+    return fewer_bits or issubclass(kind, Deployment)
 
 
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml") if changes_no_structure(path))
+FAST = {"int8_dynamic", "int8_static", "naive", "ort"}
 CASES = [
-    *(pytest.param(name, {}, id=name) for name in FILES if name != "openvino"),
+    *(
+        pytest.param(name, {}, id=name, marks=[] if name in FAST else pytest.mark.slow)
+        for name in FILES
+        if name != "openvino"
+    ),
     pytest.param("openvino", {}, id="openvino", marks=[needs_openvino, pytest.mark.slow]),
     pytest.param(
         "int8_static",
@@ -162,7 +170,8 @@ def test_it_does_what_every_recipe_does(name: str, changed: dict[str, Any], tmp_
     assert after.baseline is before
     # the function is nearly the same, twice the same, and the same for a copy
     assert logits(after).shape == (64, 10)
-    assert (logits(after) - logits(before)).abs().max() < 0.1 * logits(before).abs().max()
+    off = float((logits(after) - logits(before)).abs().max() / logits(before).abs().max())
+    assert off < (0.1 if result.report.requested.get("bits", 8) >= 8 else 0.3)
     assert torch.equal(logits(made[1].model), logits(after))
     assert torch.equal(logits(copy.deepcopy(after)), logits(after))
     assert made[1].model.fingerprint() == after.fingerprint()

@@ -30,7 +30,10 @@ from measurements.benefits.operations import BitOperations, EffectiveMacs
 from measurements.functional.timing import Session
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
+from models.edits import Edits, perform
 from recording.loop import Batch
+
+INTEGERS = "models.quantized.IntegerLinear"
 
 
 class Pixels(ClassifierModule):
@@ -85,6 +88,18 @@ def test_bits_are_those_of_the_types_without_masks_and_buffers() -> None:
     model.layer.register_parameter("scale", nn.Parameter(torch.ones(3, dtype=torch.float16)))
     found = measured(WeightBits, model)
     assert found == {"weight_bits": 304, "weight_bits_float16": 48, "weight_bits_float32": 256}
+
+
+def test_integers_are_the_parameters_they_stand_for() -> None:
+    model = Pixels()
+    with torch.no_grad():
+        model.layer.weight[0, 0] = 0
+    perform(model, Edits(replaced={"backbone.1": {"_target_": INTEGERS, "bits": 4}}))
+    assert measured(Parameters, model) == {"params": 8}
+    assert measured(NonzeroParameters, model) == {"nonzero_params": 7}
+    assert measured(Macs, model) == {"macs": 8}
+    # four bytes of integers and a step for each of the two rows
+    assert measured(WeightBits, model)["weight_bits"] == 8 * (4 + 2 * 4)
 
 
 def test_half_precision_takes_a_quarter_of_the_bit_operations() -> None:

@@ -17,6 +17,7 @@ from measurements.functional.cost import (
     weight_bits,
     weight_bytes,
 )
+from models.quantized import IntegerLinear
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -274,3 +275,9 @@ def test_bits_of_packed_weights_have_their_own_type() -> None:
     weight = torch.quantize_per_tensor(torch.ones(5, 2), 0.1, 3, torch.qint8)
     # 10 values; scale and, as torch has it, a 64 bit zero point; four floats and two of a layer
     assert weight_bits(Packed(weight)) == {"float32": 7 * 32, "int64": 64, "int8": 80}
+
+
+def test_bits_of_integer_weights_count_with_their_steps() -> None:
+    layer = IntegerLinear.of(nn.Linear(6, 2), bits=4, group_size=3)
+    # twelve weights in six bytes; four steps and two biases
+    assert weight_bits(nn.Sequential(layer)) == {"float32": 6 * 32, "uint8": 48}
