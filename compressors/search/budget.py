@@ -121,3 +121,13 @@ def _steps(oracle: Oracle, direction: Ratios, start: Ratios) -> Iterator[float]:
             filters, gone = oracle.filters[name], start.get(name, 0.0)
             first = math.floor(gone * filters + ROUNDING) + 1
             yield from ((count / filters - gone) / speed for count in range(first, filters))
+
+
+def ceil_of(steps: float) -> int:
+    """How many steps it takes; 0.3 / 0.1 is 3 of them.
+
+    Example:
+        >>> ceil_of(0.3 / 0.1), ceil_of(0.5 / 0.05), ceil_of(0.31 / 0.1)
+        (3, 10, 4)
+    """
+    return math.ceil(steps - ROUNDING)

@@ -123,6 +123,7 @@ class Oracle:
         """Group -> filters that its first layer has at first."""
         self.full = cost_of(task.model, task.example_inputs)
         self.notes: list[str] = []
+        self._latencies: dict[tuple[float, ...], float] = {}
         self._progressed: Callable[[], None] = lambda: None
         self._place(task.model)
         self._drop_immovable()
@@ -163,10 +164,7 @@ class Oracle:
             return 1 - candidate.params / self.full.params
         if quantity == "macs":
             return 1 - candidate.macs / self.full.macs
-        if candidate.latency is None:
-            model = self.model(candidate)
-            candidate.latency = self.clock(self.task.model, model, self.task.example_inputs)
-        return 1 - candidate.latency
+        return 1 - self._latency(candidate)
 
     def model(self, candidate: Candidate) -> nn.Module:
         """A fresh model without the candidate's filters, not trained since; in eval mode."""
@@ -181,6 +179,15 @@ class Oracle:
             candidate.score = self._evaluated(candidate)
         return candidate.score
 
+    def ask(self, model: nn.Module) -> float:
+        """Score of any model as it is, counted and not remembered."""
+        score = float(self.task.given.score(model))
+        if math.isnan(score):
+            raise ValueError("expected a number as score, got nan")
+        self.evaluations += 1
+        self._progressed()
+        return score
+
     def is_better(self, score: float, other: float) -> bool:
         """Whether one score is really better than another."""
         return score > other if self.maximize else score < other
@@ -192,6 +199,11 @@ class Oracle:
             scored: What this oracle scored; it is not changed.
         """
         self._place(scored.model)
+
+    def forget(self) -> None:
+        """Forget all scores: from now on, `best` is the best of what comes."""
+        self._candidates: dict[Edits, Candidate] = {}
+        self.best: Scored | None = None
 
     @contextmanager
     def watched(self, total: int) -> Iterator[None]:
@@ -220,6 +232,15 @@ class Oracle:
             finally:
                 self._progressed = lambda: None
 
+    def _latency(self, candidate: Candidate) -> float:
+        """Measured once for equal ratios, so that what met a budget meets it again."""
+        key = tuple(candidate.ratios.values())
+        if key not in self._latencies:
+            model = self.model(candidate)
+            self._latencies[key] = self.clock(self.task.model, model, self.task.example_inputs)
+        candidate.latency = self._latencies[key]
+        return candidate.latency
+
     def _place(self, model: nn.Module) -> None:
         """Look at the network all candidates are made of."""
         self._origin = model
@@ -229,8 +250,7 @@ class Oracle:
         known = self.filters or tied  # what was left whole at first stays whole
         self._tied: dict[str, Tied] = {n: one for n, one in tied.items() if n in known}
         self._removals: dict[tuple[str, int], Edits] = {}
-        self._candidates: dict[Edits, Candidate] = {}
-        self.best: Scored | None = None
+        self.forget()
 
     def _drop_immovable(self) -> None:
         """Try every group alone; what does not work is left whole, with a sentence."""
@@ -292,12 +312,8 @@ class Oracle:
         model = self.model(candidate)
         if self.epochs:
             self.task.given.train(model, epochs=self.epochs, after_step=enforce)
-        score = float(self.task.given.score(model))
-        if math.isnan(score):
-            raise ValueError(f"expected a number as score of {candidate.ratios}, got nan")
-        self.evaluations += 1
+        score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):
             by_edits = self._origin is self.task.model and not self.epochs
             self.best = Scored(candidate=candidate, model=model, by_edits=by_edits, score=score)
-        self._progressed()
         return score

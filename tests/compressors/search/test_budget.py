@@ -12,10 +12,12 @@ from tests.compressors.search.conftest import Landscape, widths
     ("quantity", "sparsity", "left"),
     [
         ("macs", 0.5, (6, 6)),  # 486 + 324 + 18 = 828 of 1740; seven each: 1029
-        ("macs", 1 - 828 / 1740, (6, 6)),
-        ("macs", 1 - 827 / 1740, (5, 5)),
-        ("params", 0.5, (6, 6)),  # 60 + 324 + 6 + 18 + 3 = 411 of 1043; seven each: 542
-        ("macs", 0.0, (10, 10)),
+        pytest.param("macs", 1 - 828 / 1740, (6, 6), marks=pytest.mark.slow),
+        pytest.param("macs", 1 - 827 / 1740, (5, 5), marks=pytest.mark.slow),
+        pytest.param(
+            "params", 0.5, (6, 6), marks=pytest.mark.slow
+        ),  # 60 + 324 + 6 + 18 + 3 = 411 of 1043; seven each: 542
+        pytest.param("macs", 0.0, (10, 10), marks=pytest.mark.slow),
     ],
 )
 def test_uniform_is_the_largest_within_the_budget(
@@ -27,6 +29,7 @@ def test_uniform_is_the_largest_within_the_budget(
     assert oracle.evaluations == 0
 
 
+@pytest.mark.slow
 def test_a_direction_goes_as_far_as_it_has_to(wide_b: Landscape) -> None:
     oracle, budget = wide_b.oracle(), Budget(quantity="macs", sparsity=0.5)
     alone = fitted(oracle, budget, {"a": 1.0})  # 81 i + 90 i + 30 <= 870
@@ -39,6 +42,7 @@ def test_a_direction_goes_as_far_as_it_has_to(wide_b: Landscape) -> None:
     assert fitted(oracle, budget, {"b": 1.0}) is None  # 810 + 90 + 3 is left
 
 
+@pytest.mark.slow
 def test_what_is_gone_at_the_start_stays_gone(wide_b: Landscape) -> None:
     oracle, budget = wide_b.oracle(), Budget(quantity="macs", sparsity=0.5)
     fit = fitted(oracle, budget, {"a": 1.0}, start={"b": 0.5})  # 81 i + 45 i + 15 <= 870
@@ -47,6 +51,7 @@ def test_what_is_gone_at_the_start_stays_gone(wide_b: Landscape) -> None:
     assert widths(oracle.model(fit.candidate)) == (6, 5)
 
 
+@pytest.mark.slow
 def test_more_to_remove_leaves_less(wide_b: Landscape) -> None:
     oracle = wide_b.oracle()
     costs = [
@@ -57,6 +62,7 @@ def test_more_to_remove_leaves_less(wide_b: Landscape) -> None:
     assert all(cost <= 1043 * (1 - n / 20) for n, cost in enumerate(costs))
 
 
+@pytest.mark.slow
 def test_a_latency_is_met_as_it_was_measured(wide_b: Landscape) -> None:
     def clock(before: nn.Module, after: nn.Module, inputs: Tensor) -> float:
         return sum(widths(after)) / 20  # as fast as it is narrow

@@ -80,6 +80,7 @@ def test_latency_is_measured_once_and_only_where_asked(wide_b: Landscape) -> Non
     assert asked == [((10, 10), (5, 10), 2)]
 
 
+@pytest.mark.slow
 def test_tied_layers_are_one_group() -> None:
     model = DigitsCNN(pretrained=False).eval()
     recipe = L1Filter(sparsity=0.5, exclude=["block1.*"])
@@ -137,6 +138,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         oracle.score(oracle.candidate({"a": 0.5}))
 
 
+@pytest.mark.slow
 def test_the_expected_time_is_told_after_the_first_score(
     wide_b: Landscape, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,165 @@
+"""What every search under a budget is: the same share of all first, then something better."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast, get_args
+
+from compressors.base import Compressor, Decision, Task
+from compressors.pruning.bases import BASES
+from compressors.pruning.filters import FilterPruner
+from compressors.search.budget import Budget, Fit, uniform
+from compressors.search.oracle import CLOCK, Clock, Oracle, Quantity, Scored
+from core.errors import ConfigError, unknown
+
+CRITERIA = {n: kind for n, kind in BASES.items() if issubclass(kind, FilterPruner)}
+MODES = ("maximize", "minimize")
+SHOWN = 6
+"""Groups that a sentence names."""
+
+
+class Search(Compressor):
+    """Shares a budget out over the layers so that the score stays as good as it can.
+
+    The first candidate takes the same share of every layer; nothing that scores worse comes out.
+
+    Args:
+        budget: Quantity that `sparsity` is a fraction of: params, macs or latency.
+        base_algo: What chooses the filters of a layer: a name in `CRITERIA`, with its defaults.
+        optimize_mode: maximize where a higher score is better, minimize for a loss.
+        effort: What options left None are: a name in `efforts`.
+        epochs: Of training before each candidate is scored.
+        max_evaluations: Candidates that may be scored.
+        **selection: Those of Compressor; all entries have one sparsity.
+    """
+
+    treatable: ClassVar = FilterPruner.treatable
+    default_types: ClassVar = FilterPruner.default_types
+    needs: ClassVar = frozenset({"score", "train", "batches", "seed"})
+    efforts: ClassVar[Mapping[str, Mapping[str, Any]]]
+    clock: Clock = CLOCK
+    """Compares latencies."""
+
+    def __init__(
+        self,
+        *,
+        budget: Quantity = "macs",
+        base_algo: str = "l1_filter",
+        optimize_mode: str = "maximize",
+        effort: str = "quick",
+        epochs: int | None = None,
+        max_evaluations: int | None = None,
+        **selection: Any,
+    ) -> None:
+        faults = [
+            unknown(f"compressor.{key}", value, known)
+            for key, value, known in (
+                ("budget", budget, get_args(Quantity)),
+                ("base_algo", base_algo, CRITERIA),
+                ("optimize_mode", optimize_mode, MODES),
+                ("effort", effort, self.efforts),
+            )
+            if value not in known
+        ]
+        faults += whole(epochs, "epochs", least=0) + whole(max_evaluations, "max_evaluations")
+        if faults:
+            raise ConfigError(faults)
+        super().__init__(**selection)
+        preset = self.efforts[effort]
+        self.budget, self.base_algo, self.effort = budget, base_algo, effort
+        self.optimize_mode = optimize_mode
+        self.epochs: int = preset["epochs"] if epochs is None else epochs
+        self.max_evaluations: int | None = max_evaluations or preset.get("max_evaluations")
+        if not self.epochs:
+            self.needs = self.needs - {"train"}  # type: ignore[misc]
+
+    @abstractmethod
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+        """Look for the best candidate within the budget.
+
+        Args:
+            oracle: Has scored `first` alone, which is its `best`.
+            budget: Can be met.
+            first: The same share of every group.
+        """
+
+    @abstractmethod
+    def expected(self, oracle: Oracle) -> int:
+        """How many candidates will be scored at most."""
+
+    def options(self) -> dict[str, Any]:
+        """What is searched, and how hard."""
+        return {
+            "budget": self.budget,
+            "base_algo": self.base_algo,
+            "optimize_mode": self.optimize_mode,
+            "effort": self.effort,
+            "epochs": self.epochs,
+            "max_evaluations": self.max_evaluations,
+        }
+
+    def decide(self, task: Task) -> Decision:
+        """Score the same share of every layer, search, keep the better one."""
+        oracle = self.oracle(task)
+        budget = Budget(quantity=self.budget, sparsity=self._sparsity(task))
+        first = uniform(oracle, budget)
+        with oracle.watched(self.expected(oracle)):
+            oracle.score(first.candidate)
+            level = cast(Scored, oracle.best)
+            found = self.search(oracle, budget, first)
+        worse = budget.is_met(oracle, found.candidate) and oracle.is_better(
+            level.score, found.score
+        )
+        chosen = level if worse else found
+        decision = chosen.decision()
+        decision.achieved.update(
+            candidates=oracle.evaluations, score=chosen.score, uniform_score=level.score
+        )
+        decision.notes.extend([*oracle.notes, *task.given.said, _gone(oracle, chosen)])
+        decision.notes.append(
+            f"{oracle.evaluations} candidates were scored: the same share of every layer removes "
+            f"{budget.sparsity:g} of the {self.budget} at a score of {level.score:.4f}, the search "
+            f"{found.score:.4f}" + (", so the same share of every layer was taken" * worse)
+        )
+        return decision
+
+    def oracle(self, task: Task) -> Oracle:
+        """The oracle of this search."""
+        return Oracle(
+            task,
+            CRITERIA[self.base_algo](sparsity=0.5),
+            name=self.name,
+            epochs=self.epochs,
+            maximize=self.optimize_mode == "maximize",
+            max_evaluations=self.max_evaluations,
+            clock=self.clock,
+        )
+
+    def _sparsity(self, task: Task) -> float:
+        values = sorted(set(task.selection.sparsity.values()))
+        if len(values) > 1:
+            raise ConfigError([f"{self.name} has one budget for the whole network, got {values}"])
+        return values[0]
+
+
+def whole(value: object, key: str, *, least: int = 1) -> list[str]:
+    """What is wrong with a number of things; nothing where it is None."""
+    if value is None or (type(value) is int and value >= least):
+        return []
+    return [f"compressor.{key} is a whole number, at least {least}, got {value!r}"]
+
+
+def positive(value: object, key: str, *, below: float = float("inf")) -> list[str]:
+    """What is wrong with a number above 0 and below a limit."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < below:
+        return []
+    limit = "" if below == float("inf") else f" and below {below:g}"
+    return [f"compressor.{key} is above 0{limit}, got {value!r}"]
+
+
+def _gone(oracle: Oracle, chosen: Scored) -> str:
+    """Where most goes, as a sentence."""
+    ratios = chosen.candidate.ratios
+    most = sorted(ratios, key=lambda name: -ratios[name])
+    shown = ", ".join(f"{name} {ratios[name]:.2f}" for name in most[:SHOWN])
+    more = f" and {len(most) - SHOWN} more" if len(most) > SHOWN else ""
+    return f"filters that are gone: {shown}{more}"

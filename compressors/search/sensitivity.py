@@ -1,0 +1,140 @@
+"""Layers lose what they tolerate: each is scanned alone, then all lose in proportion."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from torch import nn
+
+from compressors.analysis.sensitivity import SPARSITIES, Stop, sensitivity_analysis
+from compressors.search.base import CRITERIA, Search, positive
+from compressors.search.budget import ROUNDING, Budget, Fit, ceil_of, fitted
+from compressors.search.oracle import Oracle, Scored
+from core.errors import ConfigError, IncompatibleModel
+
+LEAST = 0.01
+"""What a layer that tolerates nothing counts as, so that every direction leads to the budget."""
+
+
+class Sensitivity(Search):
+    """Removes a little at a time, most from the layers that lose least by it, and trains between.
+
+    Before the first iteration, or before each, every layer alone (with those tied to it) is pruned
+    at growing sparsities until the score has fallen by the threshold; what it tolerated is its
+    weight. The iterations end at the target, or before the score falls by the threshold.
+
+    Args:
+        sparsity_per_iter: Fraction of the quantity, of what it was at first, in (0, 1).
+        acc_drop_threshold: Of the score, as a fraction: of each layer alone, and of what comes out.
+        scans: first, or each: before which iterations the layers are scanned.
+        scanned_sparsities: At which they are.
+        **options: Those of Search; `epochs` are trained after each iteration.
+
+    Reference:
+        Han et al., Learning both Weights and Connections, NeurIPS 2015, section 3.3: a threshold a
+        layer from its sensitivity; here for filters and with a budget.
+    """
+
+    efforts: ClassVar = {
+        "quick": {"epochs": 1, "scans": "first"},
+        "paper": {"epochs": 10, "scans": "each"},
+    }
+
+    def __init__(
+        self,
+        *,
+        sparsity_per_iter: float = 0.1,
+        acc_drop_threshold: float = 0.05,
+        scans: str | None = None,
+        scanned_sparsities: Sequence[float] = SPARSITIES,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        faults = positive(sparsity_per_iter, "sparsity_per_iter", below=1)
+        faults += positive(acc_drop_threshold, "acc_drop_threshold")
+        if scans not in (None, "first", "each"):
+            faults.append(f"compressor.scans is first or each, got {scans!r}")
+        if self.max_evaluations is not None:
+            faults.append("compressor.max_evaluations: the iterations say how many there are")
+        if faults:
+            raise ConfigError(faults)
+        self.sparsity_per_iter, self.acc_drop_threshold = sparsity_per_iter, acc_drop_threshold
+        self.scans: str = scans or self.efforts[self.effort]["scans"]
+        self.scanned_sparsities = tuple(scanned_sparsities)
+
+    def options(self) -> dict[str, Any]:
+        """Those of every search, the steps and the scan."""
+        return {
+            **super().options(),
+            "sparsity_per_iter": self.sparsity_per_iter,
+            "acc_drop_threshold": self.acc_drop_threshold,
+            "scans": self.scans,
+            "scanned_sparsities": list(self.scanned_sparsities),
+        }
+
+    def expected(self, oracle: Oracle) -> int:
+        """All iterations, with scans that never stop early."""
+        (sparsity,) = set(oracle.task.selection.sparsity.values())
+        iterations = ceil_of(sparsity / self.sparsity_per_iter)
+        scan = 1 + len(oracle.filters) * len(self.scanned_sparsities)
+        return 1 + iterations + scan * (iterations if self.scans == "each" else 1)
+
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+        """Scan, prune, train, until the budget is met or the score has fallen too far."""
+        baseline, tolerated = self._tolerated(oracle, oracle.task.model)
+        standing, kept = oracle.candidate({}), None
+        while True:
+            gone = oracle.removed(standing, budget.quantity)
+            goal = min(gone + self.sparsity_per_iter, budget.sparsity)
+            speed = {n: tolerated[n] * (1 - gone) for n, gone in standing.ratios.items()}
+            oracle.forget()
+            fit = fitted(oracle, replace(budget, sparsity=goal), speed, standing.ratios)
+            assert fit is not None, "every group moves, so the end of the way is most extreme"
+            score = oracle.score(fit.candidate)
+            if self._fallen(oracle, baseline, score):
+                return self._ended(oracle, kept, baseline, score, gone)
+            kept, standing = cast(Scored, oracle.best), fit.candidate
+            if budget.is_met(oracle, standing):
+                return kept
+            oracle.move(kept)
+            if self.scans == "each":
+                _, tolerated = self._tolerated(oracle, kept.model)
+
+    def _fallen(self, oracle: Oracle, baseline: float, score: float) -> bool:
+        drop = baseline - score if oracle.maximize else score - baseline
+        return drop > self.acc_drop_threshold + ROUNDING
+
+    def _ended(
+        self, oracle: Oracle, kept: Scored | None, baseline: float, score: float, gone: float
+    ) -> Scored:
+        """What is kept where the next iteration falls too far."""
+        what = (
+            f"the next {self.sparsity_per_iter:g} of the {self.budget} takes the score from "
+            f"{baseline:.4f} to {score:.4f}, further than acc_drop_threshold="
+            f"{self.acc_drop_threshold:g}"
+        )
+        if kept is None:
+            raise IncompatibleModel(
+                f"{self.name} changes nothing: {what}; raise it, or compressor.epochs, or lower "
+                "compressor.sparsity_per_iter"
+            )
+        oracle.notes.append(f"ended with {gone:.3f} of the {self.budget} removed: {what}")
+        return kept
+
+    def _tolerated(self, oracle: Oracle, model: nn.Module) -> tuple[float, dict[str, float]]:
+        """Score, and group -> largest sparsity up to which that falls within the threshold."""
+        sign = 1 if oracle.maximize else -1
+        scan = sensitivity_analysis(
+            model,
+            oracle.task.example_inputs,
+            lambda network: sign * oracle.ask(network),
+            criterion=partial(CRITERIA[self.base_algo]),
+            sparsities=self.scanned_sparsities,
+            layers=list(oracle.filters),
+            stop=Stop(drop=self.acc_drop_threshold),
+            resources=oracle.task.given,
+        )
+        tolerated = scan.tolerated(drop=self.acc_drop_threshold)
+        weights = {name: max(tolerated.get(name, 0.0), LEAST) for name in oracle.filters}
+        return sign * scan.baseline, weights

@@ -1,0 +1,138 @@
+"""A walk among vectors of sparsities that cools down."""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+from compressors.search.base import Search, positive, whole
+from compressors.search.budget import Budget, Fit, fitted
+from compressors.search.oracle import Oracle, Scored
+from core.errors import ConfigError, unknown
+
+LEAST = 0.01
+"""Every group keeps a chance to lose filters, so that every direction leads to the budget."""
+
+PRESETS: Mapping[str, Mapping[str, float]] = {
+    "points": {},
+    "nni": {"start_temperature": 100.0, "stop_temperature": 20.0, "unit": 1.0},
+}
+
+
+class SimulatedAnnealing(Search):
+    """Shifts the shares of all layers by chance, less and less; a worse one is taken by chance.
+
+    A candidate that is worse by d percentage points of score is gone on with at temperature T with
+    probability exp(-d / T). What comes out is the best that was scored.
+
+    Args:
+        start_temperature: In percentage points of score.
+        stop_temperature: The walk ends below it.
+        cool_down_rate: Temperature over the one before.
+        perturbation_magnitude: Largest shift of a share at the first temperature; later shifts are
+            smaller as the temperature is.
+        candidates_per_temperature: Steps of the walk before it cools.
+        preset: points, or nni: temperatures 100 and 20 with the score as a fraction, where nearly
+            every step is taken: a random walk.
+        **options: Those of Search.
+
+    Reference:
+        Liu et al., AutoCompress, AAAI 2020, section 3.2; Kirkpatrick et al., Science 1983.
+    """
+
+    efforts: ClassVar = {
+        "quick": {"epochs": 0, "max_evaluations": 40, "candidates_per_temperature": 1},
+        "paper": {"epochs": 0, "max_evaluations": 400, "candidates_per_temperature": 10},
+    }
+
+    def __init__(
+        self,
+        *,
+        start_temperature: float = 3.0,
+        stop_temperature: float = 0.05,
+        cool_down_rate: float = 0.9,
+        perturbation_magnitude: float = 0.35,
+        candidates_per_temperature: int | None = None,
+        preset: str = "points",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        faults = positive(start_temperature, "start_temperature")
+        faults += positive(stop_temperature, "stop_temperature")
+        faults += positive(cool_down_rate, "cool_down_rate", below=1)
+        faults += positive(perturbation_magnitude, "perturbation_magnitude")
+        faults += whole(candidates_per_temperature, "candidates_per_temperature")
+        if preset not in PRESETS:
+            faults.append(unknown("compressor.preset", preset, PRESETS))
+        if not faults and stop_temperature >= start_temperature:
+            faults.append(
+                "compressor.stop_temperature is below start_temperature, got "
+                f"{stop_temperature:g} and {start_temperature:g}"
+            )
+        if faults:
+            raise ConfigError(faults)
+        values = PRESETS[preset]
+        self.start_temperature = values.get("start_temperature", start_temperature)
+        self.stop_temperature = values.get("stop_temperature", stop_temperature)
+        self.unit = values.get("unit", 100.0)
+        self.cool_down_rate, self.preset = cool_down_rate, preset
+        self.perturbation_magnitude = perturbation_magnitude
+        self.candidates_per_temperature: int = (
+            candidates_per_temperature or self.efforts[self.effort]["candidates_per_temperature"]
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Those of every search, and how the walk cools."""
+        return {
+            **super().options(),
+            "start_temperature": self.start_temperature,
+            "stop_temperature": self.stop_temperature,
+            "cool_down_rate": self.cool_down_rate,
+            "perturbation_magnitude": self.perturbation_magnitude,
+            "candidates_per_temperature": self.candidates_per_temperature,
+            "preset": self.preset,
+        }
+
+    @property
+    def temperatures(self) -> list[float]:
+        """From the first to the last, falling."""
+        spread = math.log(self.start_temperature / self.stop_temperature)
+        count = math.ceil(spread / -math.log(self.cool_down_rate))
+        return [self.start_temperature * self.cool_down_rate**step for step in range(count)]
+
+    def expected(self, oracle: Oracle) -> int:
+        """The first, and each step of the walk."""
+        return 1 + len(self.temperatures) * self.candidates_per_temperature
+
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+        """Walk from the same share of every group."""
+        chance = random.Random(oracle.task.given.seed)
+        ratios, score = first.ratios, oracle.score(first.candidate)
+        steps = [t for t in self.temperatures for _ in range(self.candidates_per_temperature)]
+        for temperature in steps:
+            fit = self._neighbour(oracle, budget, ratios, temperature, chance)
+            if fit.candidate.score is None and oracle.is_exhausted:
+                break
+            new = oracle.score(fit.candidate)
+            gain = (new - score if oracle.maximize else score - new) * self.unit
+            if gain >= 0 or chance.random() < math.exp(gain / temperature):
+                ratios, score = fit.ratios, new
+        return cast(Scored, oracle.best)
+
+    def _neighbour(
+        self,
+        oracle: Oracle,
+        budget: Budget,
+        ratios: Mapping[str, float],
+        temperature: float,
+        chance: random.Random,
+    ) -> Fit:
+        """Shares shifted by chance, scaled so that the budget is just met."""
+        reach = self.perturbation_magnitude * temperature / self.start_temperature
+        shifted = {
+            name: min(max(ratio + chance.uniform(-reach, reach), LEAST), 1.0)
+            for name, ratio in ratios.items()
+        }
+        fit = fitted(oracle, budget, shifted)
+        assert fit is not None, "every group moves, so the end of the way is the extreme candidate"
+        return fit

@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+
+from compressors.base import Decision
+from compressors.search.sensitivity import Sensitivity
+from core.errors import ConfigError, IncompatibleModel
+from tests.compressors.search.conftest import IMAGES, Landscape, widths
+
+pytestmark = pytest.mark.slow
+
+
+def pruned(landscape: Landscape, **options: Any) -> Decision:
+    given = {"sparsity": 0.5, "budget": "macs", "sparsity_per_iter": 0.25, "epochs": 0, **options}
+    given.setdefault("scanned_sparsities", [0.1, 0.2, 0.4])
+    return Sensitivity(**given).plan(landscape.model, IMAGES, landscape.resources())
+
+
+def falling(i: int, j: int) -> float:
+    """`a` may lose anything, each filter of `b` costs three points."""
+    return 0.9 - 0.03 * (10 - j)
+
+
+def test_layers_lose_in_proportion_to_what_they_tolerate() -> None:
+    # Scan: a 0.4 and more; b 0.1 (0.2 costs .06). Four steps of `a` for one of `b`: at most 1305
+    # MACs: 7, 10 (1227); at most 870: a 0.6, b 0.15 -> 4, 9: 324 + 324 + 27 = 675, 5, 9: 837.
+    landscape = Landscape(falling)
+    decision = pruned(landscape)
+    scan = [(9, 10), (8, 10), (6, 10), (10, 9), (10, 8)]
+    assert landscape.scored == [(6, 6), (10, 10), *scan, (7, 10), (5, 9)]
+    assert decision.model is not None
+    assert widths(decision.model) == (5, 9)
+    assert decision.achieved["score"] == pytest.approx(0.87)
+    assert decision.achieved["candidates"] == len(landscape.scored)
+
+
+def test_it_ends_before_the_score_falls_too_far() -> None:
+    landscape = Landscape(lambda i, j: 0.9 - 0.01 * (10 - i) - 0.03 * (10 - j))
+    decision = pruned(landscape)
+    assert landscape.scored[-2:] == [(7, 10), (5, 9)]
+    assert decision.model is None  # one step, told by its edits
+    assert [n for n, s in decision.edits.removed.items() if "out" in s] == ["a"]
+    (note,) = [note for note in decision.notes if note.startswith("ended with 0.295 of the macs")]
+    assert "from 0.9000 to 0.8200, further than acc_drop_threshold=0.05" in note
+
+
+def test_a_first_step_that_falls_too_far_is_refused() -> None:
+    with pytest.raises(IncompatibleModel, match=r"changes nothing: the next 0\.25 of the macs"):
+        pruned(Landscape(lambda i, j: (i + j) / 20))
+
+
+def test_it_scans_again_where_it_is_wanted_and_trains_after_each_step() -> None:
+    landscape = Landscape(falling)
+    decision = pruned(landscape, scans="each", epochs=1)
+    assert landscape.trained == [(6, 6), (7, 10), (5, 9)]
+    assert landscape.scored.count((7, 10)) == 2  # a step, and the beginning of the second scan
+    assert decision.model is not None
+    trained = decision.model.h.bias - landscape.model.h.bias
+    assert float(trained.detach().mean()) == pytest.approx(2)
+
+
+def test_faults_are_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sensitivity(
+            sparsity=0.5, sparsity_per_iter=0, acc_drop_threshold=-1, scans="all", max_evaluations=3
+        )
+    assert len(caught.value.faults) == 4

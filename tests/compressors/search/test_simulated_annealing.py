@@ -1,0 +1,107 @@
+from typing import Any
+
+import pytest
+
+from compressors.base import Decision
+from compressors.search.simulated_annealing import SimulatedAnnealing
+from core.errors import ConfigError
+from models.edits import history
+from tests.compressors.search.conftest import IMAGES, Landscape
+
+
+def annealed(landscape: Landscape, seed: int = 0, **options: Any) -> Decision:
+    recipe = SimulatedAnnealing(**{"sparsity": 0.5, "name": "annealing", **options})
+    return recipe.plan(landscape.model, IMAGES, landscape.resources(seed))
+
+
+@pytest.mark.slow
+def test_it_beats_the_same_share_of_every_layer(wide_b: Landscape) -> None:
+    # within 870 MACs: 0.594 for 6, 6; at best 0.996 for 4, 10; eight of `b` score 0.8 at most
+    decision = annealed(wide_b)
+    assert wide_b.scored[0] == (6, 6)
+    assert all(81 * i + 9 * i * j + 3 * j <= 870 for i, j in wide_b.scored)
+    assert decision.achieved["uniform_score"] == 0.6 - 0.006
+    assert decision.achieved["score"] == max(j / 10 - i / 1000 for i, j in wide_b.scored) > 0.8
+    assert decision.achieved["candidates"] == len(wide_b.scored) == len(set(wide_b.scored))
+    assert decision.model is None
+    assert "scores are made up" in decision.notes
+    assert any("the same share of every layer removes 0.5 of the macs" in n for n in decision.notes)
+
+
+@pytest.mark.slow
+def test_an_equal_seed_takes_the_same_way() -> None:
+    ways = []
+    for seed in (1, 1, 2):
+        landscape = Landscape(lambda i, j: j / 10 - i / 1000)
+        annealed(landscape, seed)
+        ways.append(landscape.scored)
+    assert ways[0] == ways[1] != ways[2]
+
+
+def test_no_more_are_scored_than_allowed(wide_b: Landscape) -> None:
+    assert annealed(wide_b, max_evaluations=3).achieved["candidates"] == 3
+    assert len(wide_b.scored) == 3
+
+
+@pytest.mark.slow
+def test_where_nothing_is_better_every_layer_loses_the_same() -> None:
+    peak = Landscape(lambda i, j: -float(abs(i - 6) + abs(j - 6)))
+    decision = annealed(peak, max_evaluations=5)
+    assert {n: len(s["out"]) for n, s in decision.edits.removed.items() if "out" in s} == {
+        "a": 4,
+        "b": 4,
+    }
+
+
+@pytest.mark.slow
+def test_a_loss_is_made_small() -> None:
+    landscape = Landscape(lambda i, j: 1 - j / 10)
+    decision = annealed(landscape, optimize_mode="minimize")
+    assert decision.achieved["score"] == min(1 - j / 10 for _, j in landscape.scored)
+
+
+@pytest.mark.slow
+def test_candidates_are_trained_and_the_trained_one_comes_out(wide_b: Landscape) -> None:
+    decision = annealed(wide_b, epochs=1, max_evaluations=2)
+    assert wide_b.trained == wide_b.scored
+    assert decision.model is not None
+    assert float((decision.model.h.bias - wide_b.model.h.bias).detach().mean()) == pytest.approx(1)
+    assert len(history(decision.model)) == 1
+
+
+def test_temperatures_fall_from_start_to_stop() -> None:
+    walk = SimulatedAnnealing(sparsity=0.5).temperatures
+    assert (len(walk), walk[0]) == (39, 3.0)
+    assert walk[-1] > 0.05 >= walk[-1] * 0.9
+    nni = SimulatedAnnealing(sparsity=0.5, preset="nni")
+    assert (nni.temperatures[0], len(nni.temperatures), nni.unit) == (100.0, 16, 1.0)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SimulatedAnnealing(
+            sparsity=0.5,
+            start_temperature=0,
+            cool_down_rate=1,
+            perturbation_magnitude=True,
+            preset="nmi",
+        )
+    assert len(caught.value.faults) == 4
+    with pytest.raises(ConfigError) as caught:
+        SimulatedAnnealing(
+            budget="flops",
+            base_algo="level",
+            effort="slow",
+            optimize_mode="max",
+            epochs=-1,
+            max_evaluations=0,
+        )  # type: ignore[arg-type]
+    assert len(caught.value.faults) == 6
+    with pytest.raises(ConfigError, match="below start_temperature, got 3 and 3"):
+        SimulatedAnnealing(sparsity=0.5, stop_temperature=3.0)
+
+
+def test_one_network_has_one_budget(wide_b: Landscape) -> None:
+    entries = [{"op_names": [name], "sparsity": s} for name, s in (("a", 0.3), ("b", 0.4))]
+    with pytest.raises(ConfigError, match=r"one budget for the whole network, got \[0.3, 0.4\]"):
+        annealed(wide_b, config_list=entries, sparsity=None)
