@@ -227,15 +227,15 @@ def truncated_normal(
     """A normal number, given that it lies between two bounds.
 
     Args:
-        mean: Of the whole distribution.
-        sigma: Of the whole distribution; 0 gives the mean, or the bound next to it.
+        mean: Of the whole distribution, between the bounds.
+        sigma: Of the whole distribution; 0 gives the mean.
         low: Least value.
         high: Largest value.
         generator: Of the one number that is drawn.
     """
     share = float(torch.rand((), generator=generator, dtype=torch.float64))
-    if sigma == 0 or high == low:
-        return min(max(mean, low), high)
+    if sigma == 0:
+        return mean
     below, above = (_normal_share((bound - mean) / sigma) for bound in (low, high))
     inside = torch.tensor(below + share * (above - below), dtype=torch.float64)
     drawn = mean + sigma * float(torch.special.ndtri(inside))
@@ -249,5 +249,5 @@ def _normal_share(value: float) -> float:
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()

@@ -296,7 +296,8 @@ class Oracle:
         return width(network.get_submodule(self.task.prefix + name))
 
     def _costed(self, edits: Edits) -> Candidate:
-        model = copy.deepcopy(self._origin)
+        tensors = (*self._origin.parameters(), *self._origin.buffers())
+        model = copy.deepcopy(self._origin, {id(tensor): tensor for tensor in tensors})  # shared
         perform(model, edits)
         cost = cost_of(model, self.task.example_inputs)
         gone = {name: 1 - self._width(name, model) / full for name, full in self.filters.items()}

@@ -48,16 +48,18 @@ STRENGTHS: dict[str, tuple[float, float]] = {
     "sparsity": (0.3, 0.6),
     "n": (3, 1),
     "final_sparsity": (0.3, 0.6),
+    "flops_ratio": (0.7, 0.4),
 }
 """Keys that say how much is removed: less, and more."""
 TINY: dict[str, dict[str, Any]] = {
-    "net_adapt": {"budget": "params", "sparsity_per_iteration": 0.3},
+    "net_adapt": {"budget": "params", "sparsity_per_iteration": 0.6},
     "sensitivity": {
         "acc_drop_threshold": 1.0,
         "scanned_sparsities": [0.3],
         "sparsity_per_iter": 0.3,
     },
-    "simulated_annealing": {"budget": "params", "max_evaluations": 3},
+    "simulated_annealing": {"budget": "params", "max_evaluations": 2},
+    "amc": {"train_episode": 2},
     "admm": {"num_iterations": 2},
     "lottery_ticket": {"prune_iterations": 2, "rewind_to": str(WEIGHTS)},
 }
