@@ -1,6 +1,7 @@
 """The command line of a job as an object: sent to a node, run, stopped for a requeue, run again."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,10 +18,6 @@ PATIENCE_S = 10.0
 DEAF = ("sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
 """SLURM signals every process of a step. Only ours asks for a requeue: the command ignores the
 signals, and Lightning, which finds them taken, does not requeue either."""
-
-
-class CommandFailed(RuntimeError):  # noqa: N818 - says what happened
-    """A job's command ended with an exit code that is not 0."""
 
 
 @dataclass
@@ -48,18 +45,15 @@ class Command:
     _progress: Any = field(default=None, init=False, repr=False)
 
     def __call__(self) -> int:
-        """Run to the end.
-
-        Raises:
-            CommandFailed: The exit code was not 0; the text is the end of the error stream.
-        """
+        """Run to the end, and end this process with the command's exit code where it is not 0."""
         exit_code, tail = self.run(None, sys.stderr.buffer)
         if exit_code:
-            raise CommandFailed("\n".join([f"exit code {exit_code}", *tail]))
+            sys.stderr.write(f"{tail[-1] if tail else 'ended'}: exit code {exit_code}\n")
+            sys.exit(exit_code)
         return exit_code
 
     def run(self, output: IO[bytes] | None, errors: IO[bytes]) -> tuple[int, list[str]]:
-        """Exit code and last lines of the error stream; negative signals as a shell tells them."""
+        """Exit code, 128 + n for signal n, and last lines of the error stream."""
         requeues = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         self._progress = Progress(
             job=self.job,
@@ -89,8 +83,11 @@ class Command:
                 tail.append(line)
                 errors.write(line)
                 errors.flush()
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        return code, [line.decode(errors="replace").rstrip() for line in tail]
+        said = [line.decode(errors="replace").rstrip() for line in tail]
+        if process.returncode >= 0:
+            return process.returncode, said
+        name = signal.Signals(-process.returncode).name
+        return 128 - process.returncode, [*said, f"killed by {name}"]
 
     def stop(self) -> None:
         """End the command, by force if need be."""

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -32,7 +33,7 @@ from cluster.local import Processes, threads_each
 from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
 from cluster.states import Seen, finished, look
-from cluster.watch import failures, how_to, job_table, save, summary, watch
+from cluster.watch import failures, how_to, job_table, overview, save, watch
 from core.errors import ConfigError
 from core.files import this_host
 from core.origin import ROOT, code_digest, git_state
@@ -66,14 +67,17 @@ class Sweep:
         jobs = jobs_of(lines)
         if self.is_dry and not self.is_here:
             self._show(jobs)
+            self._leave_nothing()
             return []
         if self.is_dry:
+            self._leave_nothing()
             return [self._run_here(number, job, "") for number, job in enumerate(jobs)]
         manifest = self._manifest(jobs)
         manifests.write(manifest)
         committed = sum(job.state == COMMITTED for job in manifest.jobs)
         if committed:
-            self._say(f"{committed} of {len(jobs)} jobs are committed, the others are started")
+            rest = len(_open(manifest))
+            self._say(f"{committed} of {len(jobs)} jobs are committed already, {rest} to start")
         if self.is_here:
             return self._run_all_here(manifest)
         code = self._take_code(manifest)
@@ -305,7 +309,7 @@ class Sweep:
 
     def _conclude(self, manifest: Manifest, seen: list[Seen]) -> None:
         """Tell what failed, and hand the exit codes to the process."""
-        self._say(summary(seen))
+        Console().print(overview(manifest, seen))
         told = failures(seen)
         if told:
             self._say(told)
@@ -321,7 +325,7 @@ class Sweep:
         """What would be started: the scripts and the table of jobs."""
         entries = [self._entry(job) for job in jobs]
         console = Console()
-        console.print(job_table([Seen(entry=entry) for entry in entries], title="jobs"))
+        console.print(job_table([Seen(entry=entry) for entry in entries]))
         if self.options["kind"] != "slurm":
             return
         settings = self._settings(self.folder / "snapshot")
@@ -331,6 +335,12 @@ class Sweep:
             text = slurm.script(count, settings, dependency=dependency)
             sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
             dependency = f"afterany:<wave {number}>"
+
+    def _leave_nothing(self) -> None:
+        """Remove what Hydra has put into the folder of a sweep that does not happen."""
+        (self.folder / "multirun.yaml").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def _waves(manifest: Manifest) -> list[list[Entry]]:

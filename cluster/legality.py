@@ -1,8 +1,12 @@
 """Which jobs to compose beforehand: one takes a second, and a sweep has hundreds."""
 
+import re
 from collections.abc import Sequence
 
 from cluster.jobs import root_of
+
+NAME = re.compile(r"[A-Za-z_][\w/-]*")
+"""A file of a group looks like this; a number or a list does not."""
 
 
 def enough(lines: Sequence[Sequence[str]]) -> list[Sequence[str]]:
@@ -28,6 +32,6 @@ def enough(lines: Sequence[Sequence[str]]) -> list[Sequence[str]]:
 def _matter(override: str) -> str:
     """What of an override decides whether a job composes."""
     key, _, value = override.partition("=")
-    if "." in key or not value.isidentifier() or value in ("true", "false", "null"):
+    if "." in key or not NAME.fullmatch(value):
         return key
     return f"{root_of(override)}={value}"

@@ -99,7 +99,7 @@ def read(path: Path) -> Manifest:
     Raises:
         FileNotFoundError: There is none, or it was damaged.
     """
-    file = path / NAME if path.is_dir() else path
+    file = (path / NAME if path.is_dir() else path).absolute()
     stored = read_sealed(file)
     if stored is None:
         raise FileNotFoundError(f"there is no manifest of a sweep at {file}")

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,10 @@ def submit(commands: Sequence[Command], settings: Settings, *, dependency: str =
         SlurmError: sbatch refused it; the text is what it said.
     """
     from submitit.core.utils import FailedJobError
-    from submitit.helpers import clean_env
 
     executor = _executor(settings, dependency)
     try:
-        with clean_env():
+        with _outside_of_jobs():
             jobs = executor.submit_array(list(commands))
     except FailedJobError as error:
         raise SlurmError(f"sbatch refused the sweep: {_last_line(str(error))}") from error
@@ -118,8 +118,9 @@ def _options(settings: Settings) -> dict[str, Any]:
     teardown = "; ".join(options.pop("teardown", None) or [])
     # as the last lines of the script they would decide its exit code
     trap = [f"trap {shlex.quote(teardown)} EXIT"] if teardown else []
-    path = f"export PYTHONPATH={shlex.quote(str(settings.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
-    options["setup"] = [*(options.get("setup") or []), path, *trap]
+    # our own part of a job comes from there too: python looks in its folder first
+    there = f"cd {shlex.quote(str(settings.code))}"
+    options["setup"] = [*(options.get("setup") or []), there, *trap]
     if options.get("use_srun", True):
         options["srun_args"] = [*(options.get("srun_args") or []), "--kill-on-bad-exit=1"]
     return options
@@ -184,6 +185,28 @@ def _call(*command: str) -> str:
     if answer.returncode:
         raise SlurmError(f"{command[0]} failed: {_last_line(answer.stderr)}")
     return answer.stdout
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hide what a job around us would hand to the jobs we send; where SLURM is stays known.
+
+    submitit's own `clean_env` hides `SLURM_CONF` too, and sbatch finds no cluster.
+    """
+    hidden = {key: value for key, value in os.environ.items() if _is_of_a_job(key)}
+    for key in hidden:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _is_of_a_job(key: str) -> bool:
+    if key in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SUBMITIT_PREEMPT_SIGNAL"):
+        return False
+    ranks = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return key in ranks or key.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_"))
 
 
 def _plain() -> dict[str, str]:

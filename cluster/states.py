@@ -93,7 +93,7 @@ def _seen(
     failing = next((each for each in ranks if each.exit_code), None)
     log = _log(job, failing)
     tail = tuple(failing.tail if failing else ())
-    if state == FAILED and not tail and log is not None:
+    if state == FAILED and failing is None and log is not None:
         tail = tuple(_last_lines(log))
     ended = [each.ended for each in ranks if each.ended is not None]
     return Seen(

@@ -73,7 +73,7 @@ def _to_the_end(manifest: Manifest, every_s: float, console: Console) -> list[Se
                 time.sleep(every_s)
                 continue
             save(manifest, seen)
-            line = summary(seen)
+            line = counts(seen)
             if console.is_terminal:
                 live.update(overview(manifest, seen), refresh=True)
             elif line != before:
@@ -133,16 +133,17 @@ def overview(manifest: Manifest, seen: list[Seen]) -> Group:
     """Counts, and the jobs that say most: what failed, then what runs, then the others."""
     order = (FAILED, CANCELLED, RUNNING, PENDING, WAITING, DONE, COMMITTED)
     chosen = sorted(seen, key=lambda each: order.index(each.state))[:SHOWN_JOBS]
-    title = f"sweep {manifest.id}: {summary(seen)}"
-    table = job_table([each for each in seen if each in chosen], title=title)
+    title = Text(f"sweep {manifest.id}: {summary(seen)}")
+    parts: list[Text | Table] = [title, job_table([each for each in seen if each in chosen])]
     if len(seen) > len(chosen):
-        return Group(table, Text(f"and {len(seen) - len(chosen)} more jobs"))
-    return Group(table)
+        parts.append(Text(f"and {len(seen) - len(chosen)} more jobs"))
+    return Group(*parts)
 
 
-def job_table(seen: list[Seen], *, title: str) -> Table:
-    """One row a job."""
-    table = Table("job", "SLURM", "state", "time", "command", title=title, title_justify="left")
+def job_table(seen: list[Seen]) -> Table:
+    """One row a job, with what distinguishes its command from those of the others."""
+    table = Table("job", "SLURM", "state", "time", "command")
+    shared = _shared(seen)
     for each in seen:
         state = each.state + (f", requeued {each.requeues}x" if each.requeues else "")
         table.add_row(
@@ -150,36 +151,51 @@ def job_table(seen: list[Seen], *, title: str) -> Table:
             each.entry.slurm or "",
             Text(state, style=COLORS.get(each.state, "")),
             _duration(_seconds(each)),
-            Text(" ".join(each.entry.overrides)),
+            Text(" ".join(word for word in each.entry.overrides if word not in shared)),
         )
     return table
 
 
+def _shared(seen: list[Seen]) -> set[str]:
+    """Overrides that all of several jobs have."""
+    if len(seen) < 2:
+        return set()
+    return set.intersection(*(set(each.entry.overrides) for each in seen))
+
+
 def summary(seen: list[Seen]) -> str:
     """Counts in a line, and how long it may still take."""
-    waiting = count(seen, PENDING, WAITING)
+    left = eta_s(seen)
+    return counts(seen) + ("" if left is None else f", about {_duration(left)} left")
+
+
+def counts(seen: list[Seen]) -> str:
+    """Number of jobs in each state."""
     parts = [
         f"{finished(seen)} of {len(seen)} done",
         f"{count(seen, RUNNING)} running",
-        f"{waiting} pending",
+        f"{count(seen, PENDING, WAITING)} pending",
         f"{count(seen, FAILED)} failed",
     ]
     if cancelled := count(seen, CANCELLED):
         parts.append(f"{cancelled} cancelled")
-    left = eta_s(seen)
-    return ", ".join(parts) + ("" if left is None else f", about {_duration(left)} left")
+    return ", ".join(parts)
 
 
 def eta_s(seen: list[Seen], now: float | None = None) -> float | None:
     """Seconds to the end if as many run at once as now; None before the first has ended."""
     now = time.time() if now is None else now
-    took = [each.ended - each.started for each in seen if each.ended and each.started]
+    took = [
+        each.ended - each.started
+        for each in seen
+        if each.ended is not None and each.started is not None
+    ]
     running = [each for each in seen if each.state == RUNNING]
     waiting = count(seen, PENDING, WAITING)
     if not took or not (running or waiting):
         return None
     typical = mean(took)
-    begun = [now - each.started for each in running if each.started]
+    begun = [now - each.started for each in running if each.started is not None]
     work = typical * (waiting + len(running)) - sum(min(one, typical) for one in begun)
     return work / max(1, len(running))
 

@@ -1,0 +1,63 @@
+"""`python -m cluster status|attach|cancel SWEEP`: a sweep from another terminal, on another day."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cluster import manifest as manifests
+from cluster.manifest import CANCELLED, ENDED, FAILED, Manifest
+from cluster.states import Seen, count, look
+from cluster.watch import cancel, failures, job_table, save, summary, watch
+from store.layout import Layout
+
+EVERY_S = 5.0
+FAILURE, FAULT = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 where a job failed, or 2 where the sweep is not found."""
+    parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
+    parser.add_argument("verb", choices=("status", "attach", "cancel"))
+    parser.add_argument("sweep", help="id of the sweep, its folder, or its manifest.json")
+    parser.add_argument("--results-dir", default="results", help="where an id is looked up")
+    parser.add_argument("--failed", action="store_true", help="status: list failed jobs alone")
+    given = parser.parse_args(arguments)
+    try:
+        manifest = manifests.read(manifests.find(given.sweep, Layout(Path(given.results_dir))))
+        if given.verb == "status":
+            return _status(manifest, only_failed=given.failed)
+        if given.verb == "attach":
+            seen = watch(manifest, every_s=float(manifest.options.get("poll_seconds", EVERY_S)))
+        else:
+            seen = cancel(manifest)
+    except (OSError, LookupError) as error:
+        sys.stderr.write(f"{error}\n")
+        return FAULT
+    return _told(seen)
+
+
+def _status(manifest: Manifest, *, only_failed: bool) -> int:
+    seen = look(manifest)
+    if all(each.state in ENDED for each in seen):
+        save(manifest, seen)
+    shown = [each for each in seen if each.state in (FAILED, CANCELLED)] if only_failed else seen
+    sys.stdout.write(f"sweep {manifest.id}, started {manifest.started}\n")
+    sys.stdout.write(f"{shlex.join(manifest.command)}\n")
+    Console().print(job_table(shown))
+    return _told(seen)
+
+
+def _told(seen: list[Seen]) -> int:
+    sys.stdout.write(f"{summary(seen)}\n")
+    told = failures(seen)
+    if told:
+        sys.stdout.write(f"{told}\n")
+    return FAILURE if count(seen, FAILED) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from cluster import launch
+from cluster import manifest as manifests
+from cluster.launch import Sweep
+from cluster.manifest import Manifest
+from core.errors import ConfigError
+from store.cells import Cell, write_cell
+from store.layout import Layout
+from store.receipts import ASKED_FOR, write_receipt
+from tests.cluster.conftest import FakeSlurm
+
+Start = Callable[..., list[int]]
+Typed = Callable[..., int]
+LAUNCHERS = launch.ROOT / "config" / "hydra" / "launcher"
+
+
+def sweeps() -> list[Manifest]:
+    return [manifests.read(path) for path in sorted(Path("results/sweeps").glob("*/manifest.json"))]
+
+
+def never(config: DictConfig) -> None:
+    pytest.fail("a job ran in the process that sends them")
+
+
+def crossed(compressors: str, models: str = "a") -> list[list[str]]:
+    return [
+        [f"compressor={compressor}", f"model_name={model}"]
+        for compressor in compressors.split(",")
+        for model in models.split(",")
+    ]
+
+
+class Context:
+    """In the place of Hydra's: an override sets a key."""
+
+    def __init__(self) -> None:
+        self.config_loader = self
+
+    def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts a sweep of some lines without Hydra; returns the exit codes it tells."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "code_digest", lambda: "code")
+    monkeypatch.setattr(sys, "argv", ["job.py", "seed=3", "--config-name=other"])
+
+    def run_job(*, task_function: Any, config: DictConfig, **_: Any) -> JobReturn:
+        result = JobReturn(status=JobStatus.COMPLETED)
+        result.return_value = task_function(config)
+        return result
+
+    monkeypatch.setattr(launch, "run_job", run_job)
+
+    def call(
+        task: Any, lines: list[list[str]], kind: str = "slurm", dry: bool = False, **options: Any
+    ) -> list[int]:
+        codes: list[int] = []
+        number = len(list(Path("results/sweeps").glob("*")))
+        config = {
+            "results_dir": "results",
+            "dry_run": dry,
+            "hydra": {
+                "sweep": {"dir": f"results/sweeps/{number}"},
+                "hydra_logging": {"root": None},
+                "verbose": False,
+                "job": {"id": "", "num": 0},
+                "overrides": {"hydra": ["hydra.job.name=x", "hydra.launcher.detach=true"]},
+            },
+        }
+        given = OmegaConf.load(LAUNCHERS / f"{kind}.yaml")
+        given.merge_with({"snapshot": False, "poll_seconds": 0.01, **options})
+
+        def told(config: DictConfig) -> Any:
+            return task(config)
+
+        vars(told)["ended"] = lambda line, code: codes.append(code)
+        sweep = Sweep(Context(), told, OmegaConf.create(config), dict(given))  # type: ignore[arg-type]
+        returned = sweep.launch(lines)
+        return [*codes, *(int(result.return_value) for result in returned)]
+
+    return call
+
+
+class Job:
+    """A task that commits a cell, or fails where it is told to."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing, self.ran = failing, list[str]()
+
+    def __call__(self, config: DictConfig) -> int:
+        name = f"{config.model_name}-{config.compressor}"
+        self.ran.append(name)
+        if config.compressor == self.failing:
+            return 3
+        layout = Layout(Path(config.results_dir))
+        cell = Cell(measurement="m", key="k", status="done", values={"a_test_b": 1.0})
+        write_cell(layout, name, cell)
+        write_receipt(layout, os.environ[ASKED_FOR], {name: ["m"]}, {})
+        return 0
+
+
+def test_jobs_of_this_process_run_with_the_baselines_first(start: Start) -> None:
+    job = Job()
+    assert start(job, crossed("level,none", "a,b"), "processes") == [0, 0, 0, 0]
+    assert job.ran == ["a-none", "b-none", "a-level", "b-level"]
+    (manifest,) = sweeps()
+    assert {entry.state for entry in manifest.jobs} == {"done"}
+
+
+def test_the_same_command_runs_only_what_is_not_committed(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = crossed("none,level,fpgm")
+    assert start(Job(failing="level"), lines, "processes") == [0, 3, 0]
+    job = Job()
+    assert start(job, lines, "processes") == [0]
+    assert job.ran == ["a-level"]
+    assert "2 of 3 jobs are committed already, 1 to start" in capfd.readouterr().err
+    states = [[entry.state for entry in manifest.jobs] for manifest in sweeps()]
+    assert states == [["done", "failed", "done"], ["committed", "done", "committed"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "resume"),
+    [("edited", True), (None, True), ("code", False)],
+    ids=["edited", "not in a repository", "asked for"],
+)
+def test_every_job_is_asked_where_the_receipts_are_not_to_be_believed(
+    code: str | None, resume: bool, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(Job(), crossed("none,level"), "processes")
+    monkeypatch.setattr(launch, "code_digest", lambda: code)
+    ran: list[str] = []
+    start(
+        lambda config: ran.append(config.compressor) or 0,
+        crossed("none,level"),
+        "processes",
+        resume=resume,
+    )
+    assert ran == ["none", "level"]
+
+
+def test_a_cluster_gets_one_array_a_wave(start: Start, fake_slurm: FakeSlurm) -> None:
+    lines = crossed("level,none,fpgm", "a,b")
+    start(never, lines, detach=True, options={"qos": "high"})
+    first, second = fake_slurm.scripts
+    assert "--array=0-1%2" in first
+    assert "--dependency" not in first
+    assert "--array=0-3%4" in second
+    assert "--dependency=afterany:100" in second
+    assert all("--qos=high" in script for script in (first, second))
+    (manifest,) = sweeps()
+    assert {entry.slurm: entry.overrides for entry in manifest.jobs} == {
+        "100_0": ["compressor=none", "model_name=a"],
+        "100_1": ["compressor=none", "model_name=b"],
+        "101_0": ["compressor=level", "model_name=a"],
+        "101_1": ["compressor=level", "model_name=b"],
+        "101_2": ["compressor=fpgm", "model_name=a"],
+        "101_3": ["compressor=fpgm", "model_name=b"],
+    }
+
+
+def test_a_dependency_of_the_users_own_is_that_of_the_first_wave(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    start(never, crossed("none,level"), detach=True, options={"dependency": "afterok:7"})
+    assert ["--dependency=afterok:7" in script for script in fake_slurm.scripts] == [True, False]
+
+
+def test_a_job_is_the_command_line_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        launch.slurm, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
+    )
+    monkeypatch.setattr(launch.slurm, "has_accounting", lambda: True)
+    start(never, [["seed=3"]], detach=True)
+    (command,) = sent
+    assert command.line == [
+        sys.executable,
+        str(launch.ROOT / "job.py"),
+        "--config-name=other",
+        "seed=3",
+        "hydra.job.name=x",
+        "hydra.mode=RUN",
+    ]
+    assert command.cwd == str(Path.cwd())
+    assert command.max_requeues == 3
+    assert set(command.environment) == {ASKED_FOR}
+
+
+def test_the_manifest_is_on_disk_before_anything_is_sent(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    (fake_slurm.folder / "sbatch").write_text(
+        f"#!/bin/sh\ncp {Path.cwd()}/results/sweeps/*/manifest.json {Path.cwd()}/seen; exit 1\n"
+    )
+    with pytest.raises(launch.slurm.SlurmError):
+        start(never, [["seed=3"]])
+    seen = json.loads(Path("seen").read_text())
+    assert [job["state"] for job in seen["jobs"]] == ["waiting"]
+
+
+def test_what_is_in_the_queue_already_is_followed_and_not_sent_again(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    start(never, crossed("none,level"), detach=True)
+    fake_slurm.says("100|RUNNING\n", "101|FAILED\n")
+    start(never, crossed("none,level"), detach=True)
+    assert len(fake_slurm.scripts) == 3
+    first, second = sweeps()
+    assert [job.slurm for job in second.jobs] == ["100", "102"]
+    assert second.jobs[0].folder == first.folder
+
+
+def test_what_is_committed_is_not_sent(start: Start, fake_slurm: FakeSlurm) -> None:
+    start(Job(), crossed("none,level"), "processes")
+    start(never, crossed("none,level,fpgm"), detach=True)
+    (script,) = fake_slurm.scripts
+    assert "--dependency" not in script
+    assert [job.slurm for job in sweeps()[-1].jobs] == [None, None, "100"]
+
+
+@pytest.mark.slow
+def test_a_thousand_jobs_are_sent_as_one_array(start: Start, fake_slurm: FakeSlurm) -> None:
+    start(never, [[f"seed={seed}"] for seed in range(1000)], detach=True)
+    (manifest,) = sweeps()
+    assert len({job.slurm for job in manifest.jobs}) == 1000
+    assert len(fake_slurm.scripts) == 1
+
+
+def test_a_dry_run_prints_the_scripts_and_sends_nothing(
+    start: Start, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert start(never, crossed("none,level"), dry=True) == []
+    told = capfd.readouterr().out
+    assert "compressor=level" in told
+    assert told.count("#!/bin/bash") == 2
+    assert fake_slurm.scripts == []
+    assert sweeps() == []
+
+
+def test_a_cluster_without_accounting_is_told_at_the_submit(
+    start: Start, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_slurm.says(accounts=None)
+    start(never, [["seed=3"]], detach=True)
+    assert "keeps no accounting" in capfd.readouterr().err
+
+
+def test_a_failed_job_of_a_cluster_is_told_and_hands_on_its_exit_code(
+    start: Start, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_slurm.says("", "100|COMPLETED\n101|OUT_OF_MEMORY\n")
+    assert start(never, crossed("none,level")) == [0, 1]
+    told = capfd.readouterr()
+    assert "FAILED 1 (SLURM says OUT_OF_MEMORY): compressor=level model_name=a" in told.err
+    assert "1 of 2 done, 0 running, 0 pending, 1 failed" in told.out
+
+
+def test_two_sweeps_never_share_a_folder(start: Start, fake_slurm: FakeSlurm) -> None:
+    start(never, [["seed=3"]], detach=True)
+    Path("results/sweeps/0").rename("results/sweeps/1")
+    with pytest.raises(ConfigError, match=r"holds a sweep; set another hydra\.sweep\.dir"):
+        start(never, [["seed=3"]], detach=True)
+
+
+def test_processes_run_at_once_and_leave_their_logs(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import sys\nprint('out')\nsys.exit('level' in sys.argv[2] and 'the reason')\n"
+    )
+    monkeypatch.setattr(launch, "ROOT", tmp_path)
+    assert start(never, crossed("none,level"), "processes", n_jobs=2) == [0, 1]
+    told = capfd.readouterr()
+    assert "    the reason" in told.err
+    folder = Path(sweeps()[0].folder) / "logs"
+    assert (folder / "0.out").read_text() == "out\n"
+    assert f"log: {folder}/1.err" in told.err
+
+
+CLUSTER = ("mode=cluster", "hydra.launcher.snapshot=false", "hydra.launcher.detach=true")
+
+
+def test_a_mode_of_a_cluster_computes_nothing_here_even_without_m(
+    typed: Typed, fake_slurm: FakeSlurm
+) -> None:
+    assert typed(never, *CLUSTER) == 0
+    assert len(fake_slurm.scripts) == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_hidden_in_the_sweeper_is_refused_too(
+    typed: Typed, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(never, "-m", "+hydra.sweeper.params.mode='local,cluster'") == 2
+    assert "choose one of mode=cluster, mode=local" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_worst_exit_code_is_that_of_the_command(typed: Typed) -> None:
+    assert typed(lambda config: config.seed, "-m", "seed=0,3,2") == 3

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from store.cells import Cell, Status, write_cell
+from store.layout import Layout
+from store.receipts import is_committed, write_receipt
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A store with a run of one cell and a receipt for it, which reads a checkpoint."""
+    layout = Layout(tmp_path / "results")
+    commit(layout)
+    (tmp_path / "weights.pt").write_text("weights")
+    settings = {"model": {"checkpoint": f"{tmp_path}/weights.pt", "url": "https://x/y"}, "n": [1]}
+    write_receipt(layout, "key", {"run": ["accuracy"]}, settings)
+    return layout
+
+
+def commit(layout: Layout, key: str = "k", status: Status = "done") -> None:
+    values = {"a_test_b": 1.0} if status == "done" else {}
+    reason = "" if status == "done" else "why"
+    cell = Cell(measurement="accuracy", key=key, status=status, values=values, reason=reason)
+    write_cell(layout, "run", cell)
+
+
+def test_what_is_as_it_was_is_committed(layout: Layout) -> None:
+    assert is_committed(layout, "key")
+
+
+def test_without_a_receipt_nobody_knows(layout: Layout) -> None:
+    assert not is_committed(layout, "another")
+
+
+def test_a_cell_that_is_gone_is_measured_again(layout: Layout) -> None:
+    layout.cell_file("run", "accuracy").unlink()
+    assert not is_committed(layout, "key")
+
+
+def test_a_cell_of_another_definition_is_measured_again(layout: Layout) -> None:
+    commit(layout, key="of version 2")
+    assert not is_committed(layout, "key")
+
+
+def test_a_cell_that_failed_since_is_measured_again(layout: Layout) -> None:
+    commit(layout, status="failed")
+    assert not is_committed(layout, "key")
+
+
+def test_a_cell_that_does_not_apply_is_as_good_as_measured(layout: Layout) -> None:
+    commit(layout, status="not_applicable")
+    assert is_committed(layout, "key")
+
+
+@pytest.mark.parametrize("content", ["other weights", None], ids=["replaced", "removed"])
+def test_another_checkpoint_of_the_same_name_is_noticed(
+    content: str | None, layout: Layout, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.pt").unlink()
+    if content:
+        (tmp_path / "weights.pt").write_text(content)
+    assert not is_committed(layout, "key")
