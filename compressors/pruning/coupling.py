@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compressors.amount import count_removed
-from compressors.pruning.dependency import ChannelGraph, Touched
+from compressors.pruning.dependency import Followed, Touched
 from compressors.tracing import LAYERS
 from models.edits import Side
 
@@ -96,7 +96,7 @@ def width(layer: Any) -> int:
     return int(getattr(layer, "out_channels", 0) or layer.out_features)
 
 
-def find_tie(graph: ChannelGraph, model: nn.Module, layer: str, *, one_by_one: bool = False) -> Tie:
+def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool = False) -> Tie:
     """Everything tied to the filters of `layer`, directly or through others.
 
     Args:
@@ -131,7 +131,7 @@ def find_tie(graph: ChannelGraph, model: nn.Module, layer: str, *, one_by_one: b
     return Tie(layers=layers, bundles=bundles, counted=counted)
 
 
-def closed(graph: ChannelGraph, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
+def closed(graph: Followed, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
     """All that goes with `filters`; None if that is more of the tie's filters than these."""
     touched = [
         item

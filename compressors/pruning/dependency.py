@@ -8,7 +8,7 @@ word, and on some networks (shifted windows) its shape inference does not end.
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch_pruning
@@ -49,6 +49,22 @@ class Touched:
     side: Side
     channels: tuple[int, ...]
     roots: tuple[int, ...]
+
+
+class Followed(Protocol):
+    """A network whose channels were followed."""
+
+    def __init__(self, model: nn.Module, example_inputs: Tensor) -> None: ...
+
+    def module(self, name: str) -> Any:
+        """Module or bare parameter of a copy."""
+
+    def touched(self, layer: str, filters: Sequence[int]) -> list[Touched]:
+        """Everything that goes with `filters` of `layer`, the layer itself included.
+
+        Raises:
+            IncompatibleModel: It cannot lose them.
+        """
 
 
 class ChannelGraph:
@@ -105,7 +121,11 @@ class ChannelGraph:
             raise IncompatibleModel(f"{layer} does not take part in the forward pass")
         self._graph.look_ups = 0
         pruner = self._graph.get_pruner_of_module(module)
-        group = self._graph.get_pruning_group(module, pruner.prune_out_channels, list(filters))
+        try:
+            group = self._graph.get_pruning_group(module, pruner.prune_out_channels, list(filters))
+        except (IndexError, KeyError, ValueError) as error:  # channels counted wrongly on the way
+            what = f"{type(error).__name__}: {error}"
+            raise IncompatibleModel(f"{layer} cannot be followed ({what})") from error
         return [item for entry in group for item in self._items(entry)]
 
     def _items(self, entry: Any) -> Iterator[Touched]:
@@ -121,6 +141,9 @@ class ChannelGraph:
         found = Touched(
             name=name, side=side, channels=tuple(entry.idxs), roots=tuple(entry.root_idxs)
         )
+        count = getattr(module, "out_channels", getattr(module, "out_features", None))
+        if outward and count is not None and max(found.channels) >= count:
+            raise IncompatibleModel(f"{name} has {count} filters, and others were counted")
         yield found
         if isinstance(module, nn.modules.conv._ConvNd) and _one_sided(pruner):  # depthwise
             yield Touched(name=name, side="in", channels=found.channels, roots=found.roots)

@@ -1,7 +1,7 @@
 """Whole filters, the least important first, taken out of the model for good."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
@@ -20,7 +20,8 @@ from compressors.pruning.coupling import (
     find_tie,
     width,
 )
-from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.dependency import ChannelGraph, Followed, as_edits
+from compressors.pruning.labels import LabelGraph
 from compressors.pruning.level import smallest
 from compressors.pruning.trial import why_not
 from core.errors import ConfigError, IncompatibleModel
@@ -28,6 +29,8 @@ from models.edits import Edits
 
 SHOWN = 6
 """Layers that a sentence names."""
+
+NOT_TOGETHER = "the removals do not work together"
 
 Rank = Callable[[str], Tensor | None]
 """Full name of a layer -> score of each filter, float64 [filters], the lowest go first; or None."""
@@ -78,7 +81,7 @@ class Survey:
     """
 
     rank: Rank
-    graph: ChannelGraph | None = None
+    graph: Followed | None = None
     tied: list[Tied] = field(default_factory=list)
     blind: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -130,8 +133,22 @@ class FilterPruner(Compressor):
         return {"dependency_aware": self.dependency_aware}
 
     def decide(self, task: Task) -> Decision:
-        """Rank, choose, and try every removal out."""
-        survey, sparsity = self.survey(task), task.selection.sparsity
+        """Rank, choose, and try every removal out; what cannot be removed is followed anew."""
+        survey = self.survey(task)
+        proposals, notes = self._proposals(task, survey)
+        works = not _obstacle(task, [p.removal for p in proposals if p.removal is not None])
+        done = works and all(p.removal is not None for p in proposals)
+        if done or not isinstance(survey.graph, ChannelGraph):
+            return settle(task, proposals, notes, works=works)
+        anew = self._surveyed(task, survey.rank, [LabelGraph])
+        other = settle(task, *self._proposals(task, anew))
+        if other.edits.removed and not works:
+            return other
+        return min(settle(task, proposals, notes, works=works), other, key=_zeroed)
+
+    def _proposals(self, task: Task, survey: Survey) -> tuple[list[Proposal], list[str]]:
+        """What the survey allows, and sentences about it."""
+        sparsity = task.selection.sparsity
         amounts = {task.prefix + name: value for name, value in sparsity.items()}
         notes = list(survey.notes)
         proposals = [
@@ -142,7 +159,7 @@ class FilterPruner(Compressor):
             own = {name: amounts[name] for name in tied.own}
             proposal = self.propose(task, survey, tied, own, notes)
             proposals += [proposal] if proposal else []
-        return settle(task, proposals, notes)
+        return proposals, notes
 
     def survey(self, task: Task) -> Survey:
         """Rank filters and find what is tied, before it is known how many go."""
@@ -151,17 +168,20 @@ class FilterPruner(Compressor):
             raise ConfigError(
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
-        rank = cache(self.ranker(task))
+        return self._surveyed(task, cache(self.ranker(task)), [ChannelGraph, LabelGraph])
+
+    def _surveyed(self, task: Task, rank: Rank, ways: Sequence[type[Followed]]) -> Survey:
+        """What the first way to follow the network finds that can follow it."""
         named = [task.prefix + name for name in task.selection.sparsity]
         selected = [name for name in named if rank(name) is not None]
         whole = [name for name in named if name not in selected]
         notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
         survey = Survey(rank=rank, notes=notes)
-        try:
-            survey.graph = graph = ChannelGraph(task.model, task.example_inputs)
-        except IncompatibleModel as error:
-            survey.blind |= dict.fromkeys(selected, str(error))
+        graph, obstacle = _followed(task, ways)
+        if graph is None:
+            survey.blind |= dict.fromkeys(selected, obstacle)
             return survey
+        survey.graph = graph
         seen: set[str] = set()
         for name in selected:
             if name in seen:
@@ -239,6 +259,22 @@ class FilterPruner(Compressor):
         return Proposal(layers=[*own], removal=as_edits(touched), masking=masking, note=note)
 
 
+def _followed(task: Task, ways: Sequence[type[Followed]]) -> tuple[Followed | None, str]:
+    """The network, followed in the first way that works; else why the first did not."""
+    obstacles = []
+    for way in ways:
+        try:
+            return way(task.model, task.example_inputs), ""
+        except IncompatibleModel as error:
+            obstacles.append(str(error))
+    return None, obstacles[0]
+
+
+def _zeroed(decision: Decision) -> int:
+    """Weights that are zero where they could be gone."""
+    return sum(int(mask.sum()) for mask in decision.edits.masked.values())
+
+
 def by_weights(model: nn.Module, score: Callable[[nn.Module], Tensor]) -> Rank:
     """Ranks every layer by a function of the layer itself."""
     return lambda name: score(model.get_submodule(name))
@@ -292,10 +328,21 @@ def _only_mask(
     return Proposal(layers=[*names], removal=None, masking=masking, obstacle=obstacle)
 
 
-def settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decision:
-    """Take the removals that work on this network, and mask in the place of the others."""
+def settle(
+    task: Task, proposals: Sequence[Proposal], notes: Sequence[str], *, works: bool = False
+) -> Decision:
+    """Take the removals that work on this network, and mask in the place of the others.
+
+    Args:
+        task: With the network.
+        proposals: Decided on one another's side.
+        notes: Sentences so far.
+        works: Whether all removals together have been tried out, and work.
+    """
     obstacles = {id(p): p.obstacle for p in proposals if p.removal is None}
-    obstacles |= failing_of(task, {id(p): p.removal for p in proposals if p.removal is not None})
+    removals = {id(p): p.removal for p in proposals if p.removal is not None}
+    obstacles |= {} if works else failing_of(task, removals)
+    notes = list(notes)
     edits = _union(p.masking if id(p) in obstacles else p.removal for p in proposals)
     notes += [p.note for p in proposals if p.note and id(p) not in obstacles]
     for reason in dict.fromkeys(obstacles.values()):
@@ -309,15 +356,27 @@ def settle(task: Task, proposals: Sequence[Proposal], notes: list[str]) -> Decis
 
 def failing_of(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
     """Which removals do not work on this network, each with the reason."""
-    model, inputs = task.model, task.example_inputs
-    if not why_not(model, _union(removals.values()), inputs):
-        return {}
-    reasons = {key: why_not(model, removal, inputs) for key, removal in removals.items()}
-    failing = {key: reason for key, reason in reasons.items() if reason}
+    failing = _failing_among(task, removals)
     rest = {key: removal for key, removal in removals.items() if key not in failing}
-    if why_not(model, _union(rest.values()), inputs):
-        failing |= dict.fromkeys(rest, "the removals do not work together")
+    if failing and _obstacle(task, rest.values()):
+        failing |= dict.fromkeys(rest, NOT_TOGETHER)
     return failing
+
+
+def _failing_among(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
+    """Which removals fail, looked for in halves of what fails together."""
+    reason = _obstacle(task, removals.values())
+    if not reason or len(removals) == 1:
+        return dict.fromkeys(removals, reason) if reason else {}
+    keys = list(removals)
+    halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
+    parts = [_failing_among(task, {key: removals[key] for key in half}) for half in halves]
+    return parts[0] | parts[1] or dict.fromkeys(removals, NOT_TOGETHER)
+
+
+def _obstacle(task: Task, removals: Collection[Edits]) -> str:
+    """What stands against removals together; empty where nothing does."""
+    return why_not(task.model, _union(removals), task.example_inputs) if removals else ""
 
 
 def _union(parts: Iterable[Edits | None]) -> Edits:

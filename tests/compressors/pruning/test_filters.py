@@ -318,7 +318,7 @@ def test_where_an_operation_mixes_channels_filters_are_zeroed_and_the_rest_remov
     assert decision.edits.masked["a.bias"].tolist() == [True, True, False, False]
     (note,) = decision.notes
     assert note.startswith("a: filters are zero instead of removed, so size and latency stay")
-    assert "an operation mixes channels" in note
+    assert "because mean mixes or divides channels" in note
 
 
 class Shuffled(nn.Module):
