@@ -2,8 +2,10 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -52,11 +54,26 @@ class Compressed:
         model: What came out.
         edits: The only step; empty where there were several, or none: see `models.edits.history`.
         report: About it.
+        before: What went in, bit-identical.
     """
 
     model: nn.Module
     edits: Edits
     report: Report
+    before: nn.Module | None = None
+
+    def export_model(
+        self,
+        model_path: str,
+        mask_path: str | None = None,
+        folder_name: str = ".",
+        speedup: bool = False,
+        dummy_input: Tensor | None = None,
+    ) -> list[Path]:
+        """Write weights and masks; `compressors.export.export_model` says how."""
+        from compressors.export import export_model  # it builds on this module
+
+        return export_model(self, model_path, mask_path, folder_name, speedup, dummy_input)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +173,11 @@ class Compressor(ABC):
         )
         check_form(self.entries, self.amounts)
 
+    @classmethod
+    def simulates(cls, step: Mapping[str, Any]) -> bool:
+        """Whether what the step of a recipe asks for is called simulated in tables."""
+        return cls.simulated
+
     @abstractmethod
     def decide(self, task: Task) -> Decision:
         """Choose what goes; may use up `task.model`."""
@@ -205,7 +227,7 @@ class Compressor(ABC):
             achieved={**checked.achieved, **decision.achieved},
             notes=[*decision.notes, *checked.notes],
         )
-        return Compressed(model=after, edits=decision.edits, report=report)
+        return Compressed(model=after, edits=decision.edits, report=report, before=model)
 
     def plan(
         self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None

@@ -166,11 +166,15 @@ def mask(model: nn.Module, edits: Edits) -> None:
 
 def enforce(model: nn.Module) -> None:
     """Zero again, in place, what was masked in any edit of `model`; call it after an optimizer."""
-    zeros = _applied(model).zeros
-    for name, entries in zeros.items():
+    for name, entries in zeros_of(model).items():
         parameter = model.get_parameter(name)
         with torch.no_grad():
             parameter.masked_fill_(entries.to(parameter.device), 0)
+
+
+def zeros_of(model: nn.Module) -> Mapping[str, Tensor]:
+    """Entries that have to stay zero: parameter name -> bool, its shape as it is now."""
+    return _applied(model).zeros
 
 
 def _replace_layers(model: nn.Module, edits: Edits) -> None:

@@ -91,7 +91,7 @@ class Recorder:
         options = RecordingOptions(
             root=Path(config.results_dir),
             batch_size=config.batch_size,
-            limit_samples=config.limit_samples,
+            limit_samples=config.get("limit_samples"),
             verify_data=config.verify_data,
             threads=config.threads,
             trainer=plain(config.trainer),

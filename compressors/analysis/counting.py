@@ -1,8 +1,10 @@
 """What every layer of a network costs: parameters, multiply-accumulates, shapes."""
 
 import copy
+import csv
+import io
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -57,6 +59,18 @@ class ModelCost:
     def macs(self) -> int:
         """Multiply-accumulates of one sample."""
         return sum(layer.macs for layer in self.layers)
+
+    def to_csv(self) -> str:
+        """One line a layer; shapes as `16x3x3`."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [one.name for one in fields(LayerCost)], lineterminator="\n")
+        writer.writeheader()
+        for layer in self.layers:
+            cells = layer.as_dict().items()
+            writer.writerow(
+                {k: "x".join(map(str, v)) if isinstance(v, list) else v for k, v in cells}
+            )
+        return text.getvalue()
 
 
 def count_flops_params(model: nn.Module, example_inputs: Tensor) -> ModelCost:
