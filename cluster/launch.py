@@ -65,13 +65,8 @@ class Sweep:
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         jobs = jobs_of(lines)
-        if self.is_dry and not self.is_here:
-            self._show(jobs)
-            self._leave_nothing()
-            return []
         if self.is_dry:
-            self._leave_nothing()
-            return [self._run_here(number, job, "") for number, job in enumerate(jobs)]
+            return self._show(jobs)
         manifest = self._manifest(jobs)
         manifests.write(manifest)
         committed = sum(job.state == COMMITTED for job in manifest.jobs)
@@ -321,8 +316,20 @@ class Sweep:
         if finished(seen) and self.entry == "evaluate.py":
             self._say(f"side by side: python report.py results_dir={self.layout.root}")
 
-    def _show(self, jobs: list[Job]) -> None:
-        """What would be started: the scripts and the table of jobs."""
+    def _show(self, jobs: list[Job]) -> list[JobReturn]:
+        """Tell what would happen, and leave nothing."""
+        if self.is_here:  # each job tells its plan
+            results = [self._run_here(number, job, "") for number, job in enumerate(jobs)]
+        else:
+            results = []
+            self._show_scripts(jobs)
+        (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+        with suppress(OSError):
+            self.folder.rmdir()
+        return results
+
+    def _show_scripts(self, jobs: list[Job]) -> None:
+        """The table of jobs and the scripts that would be sent."""
         entries = [self._entry(job) for job in jobs]
         console = Console()
         console.print(job_table([Seen(entry=entry) for entry in entries]))
@@ -335,12 +342,6 @@ class Sweep:
             text = slurm.script(count, settings, dependency=dependency)
             sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
             dependency = f"afterany:<wave {number}>"
-
-    def _leave_nothing(self) -> None:
-        """Remove what Hydra has put into the folder of a sweep that does not happen."""
-        (self.folder / "multirun.yaml").unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
 
 
 def _waves(manifest: Manifest) -> list[list[Entry]]:

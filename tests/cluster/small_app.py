@@ -4,7 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+from core.origin import files
+
+LIMIT_S = 600
+"""No test waits for a time, and none waits longer than this."""
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "store", "cluster", "hydra_plugins")
@@ -29,6 +36,8 @@ def job(config):
     with (layout.root / f"{run}.started").open("a") as file:
         file.write(f"{VERSION} {time.time()}\\n")
     if config.does == "raise":
+        deepest_reason()
+    if config.does == "rank" and os.environ["SLURM_PROCID"] == "1":
         deepest_reason()
     if config.does == "die":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -73,26 +82,29 @@ def write_config(folder: Path) -> Path:
     return folder
 
 
-class SmallApp:
-    """The project, its results, and what a person types."""
+class Project:
+    """A repository of its own with an entry file, its results, and what a person types there."""
+
+    entry = "evaluate.py"
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
         self.folder, self.results = folder / "project", folder / "results"
         self.environment = environment or {}
         self.results.mkdir()
-        for name in PACKAGES:
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, self.folder / name, ignore=ignore)
-        write_config(self.folder / "config")
-        (self.folder / "job.py").write_text(JOB)
-        (self.folder / ".gitignore").write_text("__pycache__/\n")
+        self.fill()
         author = ("-c", "user.name=t", "-c", "user.email=t@example.com")
         for command in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "first"]):
             subprocess.run(["git", *command], cwd=self.folder, check=True)
 
+    def fill(self) -> None:
+        """Copy this project, with the new files that are not committed yet."""
+        for name in [*(files(ROOT) or []), *(files(ROOT, untracked=True) or [])]:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, self.folder / name, follow_symlinks=False)
+
     def start(self, *overrides: str) -> subprocess.Popen[str]:
-        """`python job.py <overrides>`."""
-        line = [sys.executable, "job.py", f"results_dir={self.results}", *overrides]
+        """`python <entry> <overrides>`."""
+        line = [sys.executable, self.entry, f"results_dir={self.results}", *overrides]
         return self._popen(line)
 
     def typed(self, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -108,16 +120,6 @@ class SmallApp:
         """Folders of the sweeps, the oldest first."""
         return sorted((self.results / "sweeps").glob("*"))
 
-    def starts(self) -> dict[str, int]:
-        """Run -> how often it was started."""
-        found = self.results.glob("*.started")
-        return {path.stem: len(path.read_text().splitlines()) for path in sorted(found)}
-
-    def times(self, kind: str) -> dict[str, float]:
-        """Run -> when it last started or ended."""
-        found = self.results.glob(f"*.{kind}")
-        return {path.stem: float(path.read_text().split()[-1]) for path in found}
-
     def _popen(self, line: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             line,
@@ -130,6 +132,43 @@ class SmallApp:
         )
 
 
+class SmallApp(Project):
+    """Our sweeps and a job without torch."""
+
+    entry = "job.py"
+
+    def fill(self) -> None:
+        """Copy the packages that sweeps are made of."""
+        for name in PACKAGES:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, self.folder / name, ignore=ignore)
+        write_config(self.folder / "config")
+        (self.folder / "job.py").write_text(JOB)
+        (self.folder / ".gitignore").write_text("__pycache__/\n")
+
+    def starts(self) -> dict[str, int]:
+        """Run -> how often it was started."""
+        found = self.results.glob("*.started")
+        return {path.stem: len(path.read_text().splitlines()) for path in sorted(found)}
+
+    def times(self, kind: str) -> dict[str, float]:
+        """Run -> when it last started or ended."""
+        found = self.results.glob(f"*.{kind}")
+        return {path.stem: float(path.read_text().split()[-1]) for path in found}
+
+    def go(self) -> None:
+        """Let the jobs that wait go on."""
+        (self.results / "go").touch()
+
+
 def _ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    output, errors = process.communicate(timeout=170)
+    output, errors = process.communicate(timeout=LIMIT_S)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def until(ready: Callable[[], object]) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + LIMIT_S
+    while not ready():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
