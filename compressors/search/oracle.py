@@ -267,6 +267,8 @@ class Oracle:
             reasons |= dict.fromkeys(self._tied[name].own, obstacle) if obstacle else {}
             if trial is None or obstacle:
                 del self._tied[name]
+            elif trial.note:
+                self.notes.append(trial.note)
         for reason in dict.fromkeys(reasons.values()):
             names = [name for name, why in reasons.items() if why == reason]
             self.notes.append(f"{names_of(self.task, names)}: left whole, because {reason}")

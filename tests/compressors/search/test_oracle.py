@@ -92,6 +92,9 @@ def test_tied_layers_are_one_group() -> None:
     leader = next(name for name, layers in oracle.groups.items() if len(layers) > 1)
     gone = oracle.candidate({leader: 0.5}).edits.removed
     assert all("out" in gone[f"backbone.{name}"] for name in oracle.groups[leader])
+    alone = L1Filter(sparsity=0.5, op_names=[leader])
+    (note,) = Oracle(alone._task(model, torch.rand(2, 1, 8, 8), None), alone).notes
+    assert note == f"{oracle.groups[leader][1]}: pruned too, tied to {leader}"
 
 
 class Shuffled(nn.Module):
