@@ -102,7 +102,7 @@ def onnx_graph(model: ClassifierModule) -> onnx.ModelProto:
     """
     twin = copy.deepcopy(model).cpu().eval()
     program = torch.onnx.export(
-        _Plain(twin),
+        _Plain(twin).eval(),
         (example_images(twin, 2),),
         input_names=["images"],
         output_names=["logits"],
