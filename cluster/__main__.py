@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster import manifest as manifests
-from cluster.manifest import CANCELLED, ENDED, FAILED, Manifest
-from cluster.states import Seen, count, look
-from cluster.watch import cancel, failures, job_table, save, summary, watch
+from cluster.manifest import FAILED, Manifest
+from cluster.states import Seen, count, is_over, look
+from cluster.watch import SHOWN_JOBS, cancel, failures, overview, save, watch
 from store.layout import Layout
 
 EVERY_S = 5.0
@@ -24,35 +24,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=("status", "attach", "cancel"))
     parser.add_argument("sweep", help="id of the sweep, its folder, or its manifest.json")
     parser.add_argument("--results-dir", default="results", help="where an id is looked up")
-    parser.add_argument("--failed", action="store_true", help="status: list failed jobs alone")
+    parser.add_argument("--all", action="store_true", help="status: a row for every job")
     given = parser.parse_args(arguments)
     try:
         manifest = manifests.read(manifests.find(given.sweep, Layout(Path(given.results_dir))))
         if given.verb == "status":
-            return _status(manifest, only_failed=given.failed)
+            return _status(manifest, every_job=given.all)
         if given.verb == "attach":
             seen = watch(manifest, every_s=float(manifest.options.get("poll_seconds", EVERY_S)))
         else:
             seen = cancel(manifest)
+        Console().print(overview(manifest, seen))
     except (OSError, LookupError) as error:
         sys.stderr.write(f"{error}\n")
         return FAULT
     return _told(seen)
 
 
-def _status(manifest: Manifest, *, only_failed: bool) -> int:
+def _status(manifest: Manifest, *, every_job: bool) -> int:
     seen = look(manifest)
-    if all(each.state in ENDED for each in seen):
+    if is_over(seen):
         save(manifest, seen)
-    shown = [each for each in seen if each.state in (FAILED, CANCELLED)] if only_failed else seen
-    sys.stdout.write(f"sweep {manifest.id}, started {manifest.started}\n")
-    sys.stdout.write(f"{shlex.join(manifest.command)}\n")
-    Console().print(job_table(shown))
+    sys.stdout.write(f"started {manifest.started}: {shlex.join(manifest.command)}\n")
+    most = len(seen) if every_job else SHOWN_JOBS
+    Console().print(overview(manifest, seen, most=most))
     return _told(seen)
 
 
 def _told(seen: list[Seen]) -> int:
-    sys.stdout.write(f"{summary(seen)}\n")
     told = failures(seen)
     if told:
         sys.stdout.write(f"{told}\n")

@@ -129,12 +129,13 @@ def _asked() -> Answer:
         return "detach"
 
 
-def overview(manifest: Manifest, seen: list[Seen]) -> Group:
+def overview(manifest: Manifest, seen: list[Seen], *, most: int = SHOWN_JOBS) -> Group:
     """Counts, and the jobs that say most: what failed, then what runs, then the others."""
     order = (FAILED, CANCELLED, RUNNING, PENDING, WAITING, DONE, COMMITTED)
-    chosen = sorted(seen, key=lambda each: order.index(each.state))[:SHOWN_JOBS]
+    chosen = sorted(seen, key=lambda each: order.index(each.state))[:most]
     title = Text(f"sweep {manifest.id}: {summary(seen)}")
-    parts: list[Text | Table] = [title, job_table([each for each in seen if each in chosen])]
+    rows = sorted(chosen, key=lambda each: each.entry.id)
+    parts: list[Text | Table] = [title, job_table(rows)]
     if len(seen) > len(chosen):
         parts.append(Text(f"and {len(seen) - len(chosen)} more jobs"))
     return Group(*parts)
