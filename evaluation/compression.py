@@ -59,9 +59,28 @@ EXAMPLES = 2
 
 
 def recipe_of(config: DictConfig) -> dict[str, Any]:
-    """What is done to the baseline, as plain data; slots that do nothing are left out."""
-    steps = {slot: plain(config[slot]) for slot in STEPS if config.get(slot) is not None}
-    return {slot: step for slot, step in steps.items() if set(step) - {"name"}}
+    """What is done to the baseline, as plain data; steps that do nothing are left out."""
+    slots = {slot: plain(config[slot]) for slot in STEPS if config.get(slot) is not None}
+    steps = {name: step for slot in slots for name, step in steps_of(slot, slots[slot]).items()}
+    return {name: step for name, step in steps.items() if set(step) - {"name"}}
+
+
+def steps_of(slot: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """The step of a slot, or the several that a file puts into one, in the order it lists them.
+
+    Example:
+        >>> steps_of("then", {"_target_": "compressors.deploy.ort.Ort", "name": "ort"}).keys()
+        dict_keys(['then'])
+        >>> steps_of("compressor", {"first": {"name": "level"}, "second": {"name": "ort"}}).keys()
+        dict_keys(['compressor.first', 'compressor.second'])
+    """
+    inner = {} if "_target_" in node else {k: v for k, v in node.items() if is_step(v)}
+    return {f"{slot}.{key}": step for key, step in inner.items()} or {slot: node}
+
+
+def is_step(value: Any) -> bool:
+    """Whether a value of a slot is a step of its own: such a step has a name."""
+    return isinstance(value, Mapping) and "name" in value
 
 
 def recipe_name(config: DictConfig) -> str:
@@ -139,6 +158,7 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "numerics": baseline.numerics(),
         "constructor": _without(baseline.constructor, ORIGIN),
         "recipe": recipe,
+        "order": list(recipe),  # a digest of a mapping knows none
         "seed": config.seed,
         "code": {slot: _source(step) for slot, step in recipe.items()},
         "read": {slot: _read(step) for slot, step in recipe.items()},
@@ -158,9 +178,9 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
 
 def learns_from_data(recipe: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a step of a recipe trains or is decided by data: that which `tuning` names."""
-    targets = [step["_target_"] for step in recipe.values() if "_target_" in step]
-    kinds = [resolve(target, expects=Compressor) for target in targets]
-    return "finetune" in recipe or any(kind.needs - {"seed"} for kind in kinds)
+    targets = [step.get("_target_") for step in recipe.values()]  # a training has none
+    kinds = [resolve(target, expects=Compressor) for target in targets if target]
+    return not all(targets) or any(kind.needs - {"seed"} for kind in kinds)
 
 
 def _read(step: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -190,7 +210,7 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
     for slot, step in recipe_of(config).items():
         log.info("%s: %s", slot, step["name"])
         started = time.perf_counter()
-        if slot == "finetune":
+        if "_target_" not in step:
             _finetune(model, baseline, step, config)
         else:
             result = _carried_out(model, step, config, recorder)

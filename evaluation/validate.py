@@ -1,7 +1,7 @@
 """Everything that can be wrong before a weight is loaded, told at once."""
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from core.errors import ConfigError, NotApplicable
 from core.names import Split
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
-from evaluation.compression import STEPS, learns_from_data, recipe_of
+from evaluation.compression import STEPS, is_step, learns_from_data, recipe_of, steps_of
 from evaluation.library import build_measurements
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
@@ -90,20 +90,30 @@ def recipe_faults(config: DictConfig) -> Iterator[str]:
     yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
     yield from _slot_faults(config)
     yield from _trainer_faults(plain(config.trainer))
-    for slot in ("compressor", "then"):
-        node = config.get(slot)
-        if node is not None and "_target_" in node:
-            yield from _faults_of(partial(build, plain(node), expects=Compressor))
+    for step in recipe_of(config).values():
+        if "_target_" in step:
+            yield from _faults_of(partial(build, step, expects=Compressor))
 
 
 def _slot_faults(config: DictConfig) -> Iterator[str]:
     for slot in STEPS:
-        step = {} if config.get(slot) is None else plain(config[slot])
-        name = step.get("name")
-        if not isinstance(name, str) or not name:
-            yield f"{slot} needs a name, which run ids are made of; its yaml gives {sorted(step)}"
-        elif (name == "none") != (set(step) == {"name"}):
-            yield f"{slot}.name={name!r} and {slot} has {sorted(step)}: only none does nothing"
+        node = {} if config.get(slot) is None else plain(config[slot])
+        steps = steps_of(slot, node)
+        for key, step in steps.items():
+            yield from _step_faults(key, step)
+        if slot not in steps:  # several steps
+            alien = [key for key, value in node.items() if not is_step(value)]
+            yield from (f"{slot}.{key} is no step: steps have a name" for key in alien)
+
+
+def _step_faults(slot: str, step: Mapping[str, Any]) -> Iterator[str]:
+    name = step.get("name")
+    if not isinstance(name, str) or not name:
+        yield f"{slot} needs a name, which run ids are made of; its yaml gives {sorted(step)}"
+    elif (name == "none") != (set(step) == {"name"}):
+        yield f"{slot}.name={name!r} and {slot} has {sorted(step)}: only none does nothing"
+    elif slot in ("compressor", "then") and name != "none" and "_target_" not in step:
+        yield f"{slot}={name} has no _target_; training alone stands in the slot finetune"
 
 
 def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:

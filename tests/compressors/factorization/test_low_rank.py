@@ -10,7 +10,6 @@ from compressors.cost import count_macs
 from compressors.factorization.low_rank import LowRank
 from compressors.pruning.filters import L1Filter
 from core.errors import ConfigError, IncompatibleModel
-from models.artifacts import load_artifact, save_artifact
 from models.edits import Edits, history, perform
 from models.small.digits import DigitsCNN
 
@@ -177,15 +176,3 @@ def test_filters_of_factors_are_removed_with_what_is_tied_to_them() -> None:
     assert model(IMAGES).shape == (2, 5)
     assert model.block.b.last.out_channels == model.block.a.last.out_channels == 8
     assert [len(step.replaced) for step in history(model)] == [2, 0]
-
-
-@pytest.mark.slow  # whole compressions with their checks
-def test_removal_before_and_behind_is_stored(tmp_path: Any) -> None:
-    pruned = L1Filter(sparsity=0.25).compress(DigitsCNN(), IMAGES).model
-    thin = LowRank(sparsity=0.3).compress(pruned, IMAGES).model
-    last = L1Filter(sparsity=0.2).compress(thin, IMAGES)
-    assert last.report.achieved["removed"] > 0.1
-    assert len(history(last.model)) == 3
-    again = load_artifact(save_artifact(tmp_path, last.model, example_inputs=IMAGES))
-    with torch.no_grad():
-        torch.testing.assert_close(again(IMAGES), last.model.eval()(IMAGES))
