@@ -147,7 +147,8 @@ def _label(step: Mapping[str, Any]) -> str:
 
 def _is_simulated(step: Mapping[str, Any]) -> bool:
     """Whether fewer bits are computed as float arithmetic."""
-    return "_target_" in step and resolve(step["_target_"], expects=Compressor).simulated
+    target = step.get("_target_")
+    return target is not None and resolve(target, expects=Compressor).simulates(step)
 
 
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:

@@ -1,7 +1,7 @@
 """Integer graphs for ONNX Runtime."""
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_dynamic,
 )
-from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.calibrate import TensorData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from compressors.quantization.graph import integer_types, left_in_float, nodes_of
@@ -38,6 +38,8 @@ class OnnxStatic:
         images: Batches to calibrate on, arrays [B, K, H, W] in [0, 1].
         calibration: One of METHODS.
         reduce_range: Weights of 7 bits, for processors whose sums of 8-bit products overflow.
+        input_ranges: Layer -> smallest and largest of what it takes in, where that is known better
+            than by `images`.
     """
 
     def __init__(
@@ -48,12 +50,23 @@ class OnnxStatic:
         *,
         calibration: str,
         reduce_range: bool,
+        input_ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         noted = onnx_graph(model)
         self.nodes = nodes_of(noted, layers)
         self.graph, self.types = stripped(noted), integer_types(noted)
         self.reduce_range = reduce_range
         self.ranges = _ranges(self.graph, self.types, images, METHODS[calibration])
+        for layer, known in (input_ranges or {}).items():
+            self._take_over(layer, known)
+
+    def _take_over(self, layer: str, known: tuple[float, float]) -> None:
+        """Replace the range of what a layer takes in."""
+        own = self.nodes.get(layer, ())
+        for tensor in {node.input[0] for node in self.graph.graph.node if node.name in own}:
+            if tensor in self.ranges:
+                low, high = (np.array(limit, dtype=np.float32) for limit in known)
+                self.ranges[tensor] = TensorData(lowest=low, highest=high)
 
     def write(self, path: Path, layers: Collection[str]) -> None:
         """Write the graph in which the products of `layers` are of integers."""

@@ -16,6 +16,7 @@ LEVEL = {
 }
 INT8 = {"_target_": "compressors.quantization.int8.Int8Static", "name": "int8", "samples": 512}
 NAIVE = {"_target_": "compressors.quantization.naive.Naive", "name": "naive", "quant_bits": 4}
+QAT = {"_target_": "compressors.quantization.qat.QAT", "name": "qat", "quant_bits": 8}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,8 @@ NAIVE = {"_target_": "compressors.quantization.naive.Naive", "name": "naive", "q
         ({"compressor": LEVEL, "finetune": {"name": "short", "epochs": 5}}, "level_0.5+short"),
         ({"compressor": INT8}, "int8"),
         ({"compressor": NAIVE}, "naive_4_simulated"),
+        ({"compressor": QAT}, "qat_8"),
+        ({"compressor": {**QAT, "deploy": None}}, "qat_8_simulated"),
     ],
 )
 def test_a_recipe_is_named_with_its_strength(slots: dict[str, Any], label: str) -> None:

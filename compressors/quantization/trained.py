@@ -1,0 +1,124 @@
+"""What recipes share that train a network in few bits."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from compressors.base import Compressor, Task
+from compressors.tracing import LAYERS
+from core.errors import ConfigError
+from models.edits import Edits, enforce, history, perform
+
+
+class TrainedInFewBits(Compressor):
+    """Puts layers of few bits in the place of others and trains the whole network with them.
+
+    Args:
+        epochs: Of training on the tuning data, at least 1.
+        learning_rate: Of this training; None for the model's own.
+        **selection: Those of Compressor.
+    """
+
+    needs: ClassVar = frozenset({"train"})
+
+    def __init__(self, *, epochs: int, learning_rate: float | None, **selection: Any) -> None:
+        super().__init__(**selection)
+        faults = []
+        if type(epochs) is not int or epochs < 1:
+            faults.append(f"compressor.epochs is a number of epochs, at least 1, got {epochs!r}")
+        number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
+        if learning_rate is not None and not (number and learning_rate > 0):
+            faults.append(f"compressor.learning_rate is above 0 or null, got {learning_rate!r}")
+        if faults:
+            raise ConfigError(faults)
+        self.epochs, self.learning_rate = epochs, learning_rate
+
+    def options(self) -> dict[str, Any]:
+        """How it is trained."""
+        return {"epochs": self.epochs, "learning_rate": self.learning_rate}
+
+    def train(
+        self,
+        task: Task,
+        replaced: Mapping[str, Mapping[str, Any]],
+        after_step: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        """Replace layers of the task's model and train it; what was zeroed before stays zero.
+
+        Args:
+            task: Its model is changed.
+            replaced: Short names, as in `Edits.replaced`.
+            after_step: Called with the model after every step.
+
+        Raises:
+            ConfigError: A layer that has to be trained is frozen.
+        """
+        own = {name: task.layer(name) for name in replaced}
+        frozen = [
+            n for n, part in own.items() if not all(p.requires_grad for p in part.parameters())
+        ]
+        if frozen:
+            names = ", ".join(frozen)
+            raise ConfigError(
+                [f"{names}: frozen, and {self.name} trains in few bits; unfreeze them"]
+            )
+        zeros = _zeros(task, own)
+        perform(
+            task.model,
+            Edits(replaced={task.prefix + name: spec for name, spec in replaced.items()}),
+        )
+
+        def keep(model: nn.Module) -> None:
+            enforce(model)
+            for name, mask in zeros.items():
+                with torch.no_grad():
+                    model.get_parameter(name).masked_fill_(mask, 0)
+            if after_step is not None:
+                after_step(model)
+
+        options = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        task.given.train(task.model, epochs=self.epochs, after_step=keep, **options)
+
+
+def _zeros(task: Task, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Weights that an earlier step has masked, by the names they will have."""
+    masked = {name for step in history(task.model) for name in step.masked}
+    return {
+        f"{task.prefix}{name}.layer.weight": layer.get_parameter("weight") == 0
+        for name, layer in layers.items()
+        if f"{task.prefix}{name}.weight" in masked
+    }
+
+
+def first_layer(model: nn.Module, inputs: Tensor) -> str:
+    """Name of the layer with weights that sees the images first.
+
+    Args:
+        model: Left as it is.
+        inputs: One batch, shape [N, K, H, W].
+    """
+    order: list[str] = []
+    handles = [
+        part.register_forward_pre_hook(lambda *_, name=name: order.append(name))
+        for name, part in model.named_modules()
+        if isinstance(part, LAYERS)
+    ]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order[0] if order else ""
+
+
+def without_first(task: Task) -> tuple[list[str], list[str]]:
+    """Layers with weights to treat, without the first unless it is named, and a sentence."""
+    first = first_layer(task.model, task.example_inputs).removeprefix(task.prefix)
+    entry = task.selection.entries.get(first)
+    if entry is None or first in (entry.get("op_names") or ()):
+        return task.selection.layers, []
+    kept = [name for name in task.selection.layers if name != first]
+    return kept, [f"the first layer {first} stays in floats; name it to treat it"]
