@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
 DEFAULTS = {
     "evaluate.py": "evaluate_defaults",
+    "compress.py": "compress_defaults",
     "train.py": "train_defaults",
     "report.py": "report_defaults",
 }
