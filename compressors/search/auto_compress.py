@@ -1,0 +1,161 @@
+"""Search, training and removal in turn: a walk finds the shares, training prepares for them."""
+
+import copy
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from torch import nn
+
+from compressors.base import Task
+from compressors.pruning.admm import ADMM
+from compressors.pruning.coupling import width
+from compressors.search.base import Search, whole
+from compressors.search.budget import Budget, Fit, uniform
+from compressors.search.oracle import Oracle, Scored
+from compressors.search.simulated_annealing import SimulatedAnnealing
+from core.errors import ConfigError
+
+
+class AutoCompress(SimulatedAnnealing):
+    """Comes to the budget in rounds; each takes an equal share of what is left.
+
+    In a round, a walk among the shares of all layers finds the best candidate for this round's
+    budget; the network is then trained towards losing these shares (`ADMM`), and loses them. What
+    training left above the budget goes from all layers alike.
+
+    Args:
+        num_iterations: Rounds.
+        admm_iterations: Rounds of training and choosing within a round.
+        admm_epochs: Epochs of each of them.
+        row: The penalty's factor.
+        max_evaluations: Candidates that may be scored in a round.
+        **options: Those of SimulatedAnnealing.
+
+    Reference:
+        Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
+        Compression Rates, AAAI 2020, algorithm 1. There, purification also takes out what has
+        become small beyond the shares that were found; here exactly these go.
+    """
+
+    needs: ClassVar = Search.needs
+    efforts: ClassVar = {
+        "quick": {
+            **SimulatedAnnealing.efforts["quick"],
+            "max_evaluations": 13,
+            "admm_iterations": 3,
+            "admm_epochs": 1,
+        },
+        "paper": {
+            **SimulatedAnnealing.efforts["paper"],
+            "admm_iterations": 30,
+            "admm_epochs": 5,
+        },
+    }
+
+    def __init__(
+        self,
+        *,
+        num_iterations: int = 3,
+        admm_iterations: int | None = None,
+        admm_epochs: int | None = None,
+        row: float = 1e-4,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.needs = Search.needs  # type: ignore[misc]  # it trains, whatever the candidates do
+        if num_iterations is None:
+            raise ConfigError(["compressor.num_iterations is a whole number, at least 1, got None"])
+        faults = whole(num_iterations, "num_iterations")
+        faults += whole(admm_iterations, "admm_iterations") + whole(admm_epochs, "admm_epochs")
+        if faults:
+            raise ConfigError(faults)
+        preset = self.efforts[self.effort]
+        self.num_iterations, self.row = num_iterations, row
+        self.admm_iterations: int = admm_iterations or preset["admm_iterations"]
+        self.admm_epochs: int = admm_epochs or preset["admm_epochs"]
+        self._admm(1)  # checks the rest
+
+    def options(self) -> dict[str, Any]:
+        """Those of the walk, the rounds, and the training in them."""
+        names = ("num_iterations", "admm_iterations", "admm_epochs", "row")
+        return {**super().options(), **{name: getattr(self, name) for name in names}}
+
+    def oracle(self, task: Task) -> Oracle:
+        """An oracle without a limit: each round has its own."""
+        oracle = super().oracle(task)
+        oracle.max_evaluations = None
+        return oracle
+
+    def expected(self, oracle: Oracle) -> int:
+        """The same share of every layer; in each round the walk, and what comes of it."""
+        walk = super().expected(oracle)
+        limit = walk if self.max_evaluations is None else min(walk, self.max_evaluations)
+        return 1 + self.num_iterations * (limit + 1)
+
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+        """Walk, train, remove, as often as there are rounds."""
+        found = cast(Scored, oracle.best)
+        standing = oracle.task.model
+        for number in range(1, self.num_iterations + 1):
+            share = 1 - (1 - budget.sparsity) ** (number / self.num_iterations)
+            goal = replace(budget, sparsity=share)
+            walked = self._walk(oracle, goal)
+            standing = self._trained(oracle.task, standing, walked.model, number)
+            oracle.move(replace(walked, model=standing, by_edits=False))
+            rest = uniform(oracle, goal).candidate
+            if rest.edits.is_empty:
+                score = oracle.ask(standing)
+                found = Scored(candidate=rest, model=standing, by_edits=False, score=score)
+                continue
+            oracle.score(rest)
+            found = cast(Scored, oracle.best)
+            oracle.move(found)
+            standing = found.model
+        return found
+
+    def _walk(self, oracle: Oracle, goal: Budget) -> Scored:
+        """The best candidate of this round."""
+        oracle.forget()
+        if self.max_evaluations is not None:
+            oracle.max_evaluations = oracle.evaluations + self.max_evaluations
+        walked = super().search(oracle, goal, uniform(oracle, goal))
+        oracle.max_evaluations = None
+        return walked
+
+    def _trained(
+        self, task: Task, standing: nn.Module, walked: nn.Module, number: int
+    ) -> nn.Module:
+        """The network without the filters that the walk took out, trained towards that before.
+
+        Args:
+            task: Of the search.
+            standing: Before this round; left as it is.
+            walked: What the walk came to, for its widths.
+            number: Of the round.
+        """
+
+        def share(layer: str) -> float:
+            before, after = (
+                width(model.get_submodule(task.prefix + layer)) for model in (standing, walked)
+            )
+            return 1 - after / before
+
+        shares = {layer: share(layer) for layer in task.selection.sparsity}
+        wanted = {layer: gone for layer, gone in shares.items() if gone > 0}
+        if not wanted:
+            return standing
+        selection = replace(task.selection, sparsity=wanted)
+        decision = self._admm(number).decide(
+            replace(task, model=copy.deepcopy(standing), selection=selection)
+        )
+        return cast(nn.Module, decision.model)
+
+    def _admm(self, number: int) -> ADMM:
+        return ADMM(
+            name=f"{self.name}, round {number} of {self.num_iterations}",
+            sparsity=0.5,
+            num_iterations=self.admm_iterations,
+            training_epochs=self.admm_epochs,
+            row=self.row,
+            base_algo=self.base_algo,
+        )
