@@ -8,6 +8,7 @@ that the dependency graph ties, and a budget for each place where a number is pr
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -118,12 +119,13 @@ def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool 
         for item in (item for some in asked for item in graph.touched(name, some)):
             module = graph.module(item.name)
             tied = item.side == "out" and isinstance(module, LAYERS)
+            counts = tied or group_count(module, item.side) > 1
             if tied and item.name not in layers:
                 layers.append(item.name)
             for channel, root in zip(item.channels, item.roots, strict=True):
                 if tied:
                     union.join((name, root), (item.name, channel))
-                if tied or group_count(module, item.side) > 1:
+                if counts:
                     key = (item.name, item.side, channel)
                     counted.setdefault((name, root), set()).add(key)
     rank = {name: position for position, name in enumerate(layers)}
@@ -170,9 +172,10 @@ def fill(
     """
     used: Counter[Place] = Counter()
     chosen: list[Filter] = []
+    lasts = cache(budget)
     for bundle in bundles:
         cost = places_of(tie, model, bundle)
-        if all(used[place] + n <= budget(place) for place, n in cost.items()):
+        if all(used[place] + n <= lasts(place) for place, n in cost.items()):
             used += cost
             chosen += bundle
     return chosen
@@ -181,14 +184,9 @@ def fill(
 def places_of(tie: Tie, model: nn.Module, filters: Iterable[Filter]) -> Counter[Place]:
     """How many channels go from each place with some filters of a tie."""
     channels = set().union(*(tie.counted[one] for one in filters))
-    return Counter(_place(model, channel) for channel in channels)
-
-
-def _place(model: nn.Module, channel: Channel) -> Place:
-    """Where a channel counts: its group in its module."""
-    name, side, index = channel
-    module = model.get_submodule(name)
-    return name, side, index * group_count(module, side) // _channel_count(module, side)
+    sides = {(name, side): model.get_submodule(name) for name, side, _ in channels}
+    size = {key: _channel_count(m, key[1]) // group_count(m, key[1]) for key, m in sides.items()}
+    return Counter((name, side, index // size[name, side]) for name, side, index in channels)
 
 
 def _budget(model: nn.Module, place: Place, sparsity: float) -> int:

@@ -19,7 +19,7 @@ from compressors.tracing import traceable
 from core.errors import IncompatibleModel
 from models.edits import Edits, Side
 
-MAX_LOOK_UPS = 100_000
+MAX_LOOK_UPS = 10_000
 """Shape look-ups before a graph counts as endless; ConvNeXt-T needs 332, DenseNet-121 848."""
 
 FOLLOWED = (
