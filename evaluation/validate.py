@@ -1,5 +1,6 @@
 """Everything that can be wrong before a weight is loaded, told at once."""
 
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -121,6 +122,12 @@ def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
         count = trainer.get(key, 1)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             yield f"trainer.{key} is a whole number of at least 1 here, got {count!r}"
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        yield (
+            f"srun has started {tasks} processes, each of which would do the whole evaluation: ask "
+            f"for one task (ntasks_per_node=1), and for {tasks} ranks with trainer.devices={tasks}"
+        )
     if trainer.get("num_nodes", 1) != 1:
         yield "several nodes for one model are not supported: leave trainer.num_nodes=1"
     if trainer.get("precision") is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
@@ -146,6 +147,8 @@ def run_on_ranks(job: Job, trainer_options: Mapping[str, Any], *, ranks: int) ->
     trainer = pl.Trainer(
         **{**trainer_options, **quiet, "strategy": "ddp_spawn", "enable_progress_bar": False},
         use_distributed_sampler=False,
+        # a job of SLURM is one process of ours; Lightning would wait for SLURM to start the others
+        plugins=[LightningEnvironment()],
     )
     threads = job.threads or max(1, torch.get_num_threads() // ranks)
     models = [(model, device_of(model)) for model in job.look.models]

@@ -108,8 +108,8 @@ def test_only_jobs_that_left_the_queue_are_looked_up_in_the_accounting(
     fake_slurm: FakeSlurm,
 ) -> None:
     fake_slurm.says("12_[0-1,4]|PENDING\n13|RUNNING\n99|RUNNING\n", "12_2|COMPLETED\n")
-    queue, accounts = slurm.states({"12_0", "12_2", "13"})
-    assert queue == {"12_0": "PENDING", "13": "RUNNING"}
+    queue, accounts = slurm.states({"12_0", "12_1", "12_2", "13"})
+    assert queue == {"12_0": "PENDING", "12_1": "PENDING", "13": "RUNNING"}
     assert accounts == {"12_2": "COMPLETED"}
 
 

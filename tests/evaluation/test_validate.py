@@ -99,6 +99,15 @@ def test_a_dataset_that_is_not_there_is_told_once(configured: Configured, tmp_pa
     assert fault.startswith("cifar10 test: ")
 
 
+def test_several_processes_of_one_evaluation_are_refused(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    (fault,) = faults(configured())
+    assert "srun has started 2 processes" in fault
+    assert "trainer.devices=2" in fault
+
+
 def test_what_is_complete_has_no_faults(configured: Configured) -> None:
     validate(configured("measurements=[accuracy,ood,ood_features,corruption_error,delta]"))
 

@@ -213,6 +213,17 @@ def test_several_ranks_give_the_rows_of_one(tmp_path: Path, model: TinyModel, ra
     assert not list((tmp_path / "several" / "records").glob("*.shard"))
 
 
+@pytest.mark.slow
+def test_one_task_of_slurm_starts_its_ranks_itself(
+    tmp_path: Path, model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_task = {"JOB_ID": "1", "NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "NNODES": "1"}
+    for name, value in {**one_task, "LOCALID": "0", "NODEID": "0", "JOB_NAME": "x"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    asked = recorder(tmp_path, threads=1, trainer={"accelerator": "cpu", "devices": 2})
+    assert asked.records(model, "dummy").sample_id.tolist() == list(range(11))
+
+
 def test_undecodable_images_are_counted_and_listed(tmp_path: Path, model: TinyModel) -> None:
     from PIL import Image
 
