@@ -17,6 +17,7 @@ from compressors.factorization.ranks import (
     within_budget,
 )
 from compressors.pruning.filters import names_of
+from compressors.pruning.trial import why_not
 from compressors.selection import sparsity_faults
 from core.errors import ConfigError, IncompatibleModel, unknown
 from models.edits import Edits, history
@@ -113,7 +114,11 @@ class LowRank(Compressor):
             }
             for name, split in splits.items()
         }
-        return Decision(edits=Edits(replaced=replaced), notes=notes)
+        edits = Edits(replaced=replaced)
+        failure = why_not(task.model, edits, task.example_inputs)
+        if failure:
+            raise IncompatibleModel(f"{failure}; name what it needs whole in compressor.exclude")
+        return Decision(edits=edits, notes=notes)
 
     def _layers(self, task: Task) -> tuple[dict[str, Thick], list[str]]:
         """What can be split, and sentences about the rest."""
@@ -123,6 +128,8 @@ class LowRank(Compressor):
         whole: dict[str, list[str]] = {}
         for name in names:
             layer, uses = task.layer(name), calls[task.prefix + name]
+            if not bool(cast(Tensor, layer.weight).isfinite().all()):
+                raise IncompatibleModel(f"{name}: weights that are not finite have no ranks")
             obstacle = _obstacle(task, layer) or (
                 "" if uses else "it takes no part in the forward pass"
             )
@@ -198,8 +205,6 @@ def _obstacle(task: Task, layer: nn.Module) -> str:
     if why:
         return why
     weight = cast(Tensor, layer.weight)
-    if not bool(weight.isfinite().all()):
-        return "its weights are not finite"
     if not bool(weight.any()):
         return "its weights are zero"
     owners = [n for n, p in task.model.named_parameters(remove_duplicate=False) if p is weight]

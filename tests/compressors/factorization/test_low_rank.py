@@ -38,7 +38,7 @@ def test_the_multiplications_of_all_layers_meet_the_budget() -> None:
     model = DigitsCNN()
     before = count_macs(model, IMAGES[:1]) - 48 * 10
     after = DigitsCNN()
-    perform(after, plan(model, sparsity=0.4).edits)
+    perform(after, plan(model, sparsity=0.4, method="spatial").edits)
     left = (count_macs(after.eval(), IMAGES[:1]) - 48 * 10) / before
     assert 0.55 < left <= 0.6
 
@@ -95,20 +95,42 @@ def test_layers_that_stay_are_named_with_their_reasons() -> None:
         first=nn.Conv2d(1, 16, 3),
         depthwise=nn.Conv2d(16, 16, 3, groups=16),
         zero=nn.Conv2d(16, 16, 1),
-        broken=nn.Conv2d(16, 16, 1),
         last=nn.Conv2d(16, 16, 1),
     )
     used.zero.weight.data.zero_()
-    used.broken.weight.data[0, 0] = torch.nan
     decision = plan(Apart(used), energy=0.1, exclude=["*first"])
     assert [*decision.edits.replaced] == ["used.last"]
     assert decision.notes[1:-1] == [
         "used.depthwise: left whole, its 16 groups are a factorisation already",
         "used.zero: left whole, its weights are zero",
-        "used.broken: left whole, its weights are not finite",
         "unused: left whole, it takes no part in the forward pass",
     ]
     assert decision.notes[-1].startswith("1 of 1 layers are split (svd), ")
+
+
+def test_a_broken_network_is_refused() -> None:
+    model = plain()
+    model.b.weight.data[0, 0] = torch.nan
+    with pytest.raises(IncompatibleModel, match="b: weights that are not finite have no ranks"):
+        plan(model, sparsity=0.5)
+
+
+class Reading(nn.Module):
+    """A network that asks a layer for what its factors do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(64, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(x.view(-1, self.inner.in_features)))
+
+
+def test_a_network_that_needs_a_layer_whole_says_so() -> None:
+    told = r"fails.*has no attribute 'in_features'.*name what it needs whole in compressor\.exclude"
+    with pytest.raises(IncompatibleModel, match=told):
+        plan(Reading(), energy=0.3)
+    assert [*plan(Reading(), energy=0.1, op_names=["head"]).edits.replaced] == ["head"]
 
 
 def test_shared_weights_stay_shared() -> None:

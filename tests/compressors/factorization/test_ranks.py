@@ -78,6 +78,8 @@ def test_before_a_stride_tucker_multiplies_more() -> None:
     assert cheap is not None
     assert (cheap.macs, cheap.weights) == (64 * (32 + 144 + 32), 208)
     assert dear is None  # 1024 x 32 + 64 x 176 of 64 x 576
+    equal = thick(layer, ["tucker2"], [Call(20, 40, 8, 8)])  # 800 x 32 is 64 x 400
+    assert equal.at_ratio(0.5) is None
 
 
 def test_fewer_multiplications_with_more_weights_save_nothing() -> None:
