@@ -65,7 +65,10 @@ class Command:
         self._progress.write(Path(self.sweep))
         if requeues > self.max_requeues:
             return self._end(1, [_too_often(requeues, self.max_requeues)])
-        return self._end(*self._carry_out(output, errors))
+        try:
+            return self._end(*self._carry_out(output, errors))
+        except OSError as error:  # the node does not see the folder, or has no memory left
+            return self._end(1, [f"the command could not be started: {error}"])
 
     def _carry_out(self, output: IO[bytes] | None, errors: IO[bytes]) -> tuple[int, list[str]]:
         tail: deque[bytes] = deque(maxlen=TAIL_LINES)

@@ -67,6 +67,8 @@ class Sweep:
         jobs = jobs_of(lines)
         if self.is_dry:
             return self._show(jobs)
+        if self.options["kind"] == "slurm":
+            slurm.require()
         manifest = self._manifest(jobs)
         manifests.write(manifest)
         committed = sum(job.state == COMMITTED for job in manifest.jobs)

@@ -4,6 +4,7 @@ import getpass
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -155,6 +156,17 @@ def accounted(ids: Iterable[str]) -> dict[str, str]:
     return dict(_pairs(told))
 
 
+def require() -> None:
+    """Refuse to send anything where there is no SLURM.
+
+    Raises:
+        SlurmError: Its commands are not there.
+    """
+    for name in ("sbatch", "srun", "squeue"):
+        if shutil.which(name) is None:
+            raise SlurmError(_absent(name))
+
+
 def has_accounting() -> bool:
     """Whether a job that was killed leaves a trace outside its own files."""
     try:
@@ -176,15 +188,19 @@ def _call(*command: str) -> str:
             command, capture_output=True, text=True, check=False, timeout=ANSWER_S, env=_plain()
         )
     except FileNotFoundError as error:
-        raise SlurmError(
-            f"{command[0]} was not found: mode=cluster is for the login node of a SLURM cluster; "
-            "mode=local runs the same sweep here"
-        ) from error
+        raise SlurmError(_absent(command[0])) from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} has not answered within {ANSWER_S} s") from error
     if answer.returncode:
         raise SlurmError(f"{command[0]} failed: {_last_line(answer.stderr)}")
     return answer.stdout
+
+
+def _absent(command: str) -> str:
+    return (
+        f"{command} was not found: mode=cluster is for the login node of a SLURM cluster; "
+        "mode=local runs the same sweep here"
+    )
 
 
 @contextmanager

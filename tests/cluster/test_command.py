@@ -82,6 +82,14 @@ def test_in_slurm_it_tells_its_job_and_rank(
     assert (told(tmp_path).slurm, told(tmp_path).rank) == ("12_3", 1)
 
 
+def test_a_folder_that_the_node_does_not_see_is_told(tmp_path: Path) -> None:
+    each = Command(line=["true"], cwd=str(tmp_path / "absent"), sweep=str(tmp_path), job="0")
+    code, tail, _ = run(each)
+    assert code == told(tmp_path).exit_code == 1
+    assert "could not be started" in tail[0]
+    assert "absent" in tail[0]
+
+
 @pytest.mark.parametrize(("requeues", "code"), [(2, 0), (3, 1)])
 def test_a_job_that_came_back_too_often_does_not_run(
     requeues: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

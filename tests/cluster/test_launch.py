@@ -186,6 +186,7 @@ def test_a_job_is_the_command_line_itself(start: Start, monkeypatch: pytest.Monk
         launch.slurm, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
     )
     monkeypatch.setattr(launch.slurm, "has_accounting", lambda: True)
+    monkeypatch.setattr(launch.slurm, "require", lambda: None)
     start(never, [["seed=3"]], detach=True)
     (command,) = sent
     assert command.line == [
@@ -296,6 +297,7 @@ def test_processes_run_at_once_and_leave_their_logs(
 CLUSTER = ("mode=cluster", "hydra.launcher.snapshot=false", "hydra.launcher.detach=true")
 
 
+@pytest.mark.slow
 def test_a_mode_of_a_cluster_computes_nothing_here_even_without_m(
     typed: Typed, fake_slurm: FakeSlurm
 ) -> None:

@@ -102,6 +102,8 @@ def test_without_slurm_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(slurm.SlurmError, match=r"squeue was not found.*mode=local"):
         slurm.states({"1"})
+    with pytest.raises(slurm.SlurmError, match="sbatch was not found"):
+        slurm.require()
 
 
 def test_only_jobs_that_left_the_queue_are_looked_up_in_the_accounting(
