@@ -97,11 +97,18 @@ class Command:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        process.terminate()
+        self._signal(signal.SIGTERM)
         try:
             process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the command, and to the ranks it has started where they are a group of their own."""
+        if self.session:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
 
     def checkpoint(self) -> Any:
         """What goes back into the queue: the same command, which finds its committed cells."""

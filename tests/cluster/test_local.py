@@ -1,0 +1,71 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cluster.command import Command
+from cluster.local import Processes, threads_each
+from cluster.progress import progress_of
+from tests.cluster.small_app import until
+
+
+def command(folder: Path, job: str, script: str) -> Command:
+    line = ["sh", "-c", script]
+    return Command(line=line, cwd=str(folder), sweep=str(folder), job=job, session=True)
+
+
+def codes(folder: Path) -> dict[str, int | None]:
+    return {job: ranks[0].exit_code for job, ranks in progress_of(folder).items()}
+
+
+def test_a_wave_waits_for_the_one_before_and_a_failure_stops_nothing(tmp_path: Path) -> None:
+    first = [
+        command(tmp_path, "0", "sleep 0.1; touch made; exit 1"),
+        command(tmp_path, "1", "true"),
+    ]
+    second = [command(tmp_path, "2", "test -e made")]
+    Processes([first, second], n_jobs=2).run()
+    assert codes(tmp_path) == {"0": 1, "1": 0, "2": 0}
+
+
+def test_an_interrupt_ends_what_runs_with_its_children_and_starts_nothing_more(
+    tmp_path: Path,
+) -> None:
+    long = command(tmp_path, "0", "sleep 100 & echo $! > child; wait")
+    processes = Processes([[long, command(tmp_path, "1", "true")]], n_jobs=1)
+    runner = threading.Thread(target=processes.run)
+    runner.start()
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+    processes.stop()
+    runner.join()
+    assert codes(tmp_path) == {"0": 143}
+    child = (tmp_path / "child").read_text().strip()
+    until(lambda: not is_alive(child))
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process runs; one that nobody has asked for its end counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "own", "expected"),
+    [
+        (1, None, {}),
+        (2, "3", {}),
+        (2, None, {"OMP_NUM_THREADS": "2"}),
+        (9, None, {"OMP_NUM_THREADS": "1"}),
+    ],
+)
+def test_the_cores_are_shared_unless_the_user_has_decided(
+    n_jobs: int, own: str | None, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    assert threads_each(n_jobs) == expected
