@@ -14,10 +14,10 @@ from tests.compressors.search.conftest import Landscape, widths
         ("macs", 0.5, (6, 6)),  # 486 + 324 + 18 = 828 of 1740; seven each: 1029
         pytest.param("macs", 1 - 828 / 1740, (6, 6), marks=pytest.mark.slow),
         pytest.param("macs", 1 - 827 / 1740, (5, 5), marks=pytest.mark.slow),
-        pytest.param(
-            "params", 0.5, (6, 6), marks=pytest.mark.slow
-        ),  # 60 + 324 + 6 + 18 + 3 = 411 of 1043; seven each: 542
+        # 60 + 324 + 6 + 18 + 3 = 411 of 1043; seven each: 542
+        pytest.param("params", 0.5, (6, 6), marks=pytest.mark.slow),
         pytest.param("macs", 0.0, (10, 10), marks=pytest.mark.slow),
+        pytest.param("macs", 0.94, (1, 1), marks=pytest.mark.slow),  # 93 of 1740
     ],
 )
 def test_uniform_is_the_largest_within_the_budget(
@@ -39,6 +39,9 @@ def test_a_direction_goes_as_far_as_it_has_to(wide_b: Landscape) -> None:
     skewed = fitted(oracle, budget, {"a": 0.2, "b": 0.6})  # 8, 3: 648 + 216 + 9
     assert skewed is not None
     assert widths(oracle.model(skewed.candidate)) == (8, 2)
+    little = fitted(oracle, Budget(quantity="macs", sparsity=0.01), {"a": 1.0})
+    assert little is not None
+    assert widths(oracle.model(little.candidate)) == (9, 10)
     assert fitted(oracle, budget, {"b": 1.0}) is None  # 810 + 90 + 3 is left
 
 

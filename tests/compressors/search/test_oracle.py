@@ -102,7 +102,7 @@ class Shuffled(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.a, self.b, self.unused = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
         self.h = nn.Linear(4, 3)
         self.wide = nn.Parameter(torch.ones(1, 4, 3, 3))
 
@@ -120,6 +120,8 @@ def test_what_cannot_be_removed_is_left_whole_and_told() -> None:
     oracle = Oracle(shuffled(), L1Filter(sparsity=0.5))
     assert list(oracle.groups) == ["b"]
     assert any(note.startswith("a: left whole, because") for note in oracle.notes)
+    unused = "unused: left whole, because unused does not take part in the forward pass"
+    assert unused in oracle.notes
 
 
 def test_a_network_without_anything_to_remove_is_refused() -> None:

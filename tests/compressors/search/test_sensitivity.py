@@ -44,6 +44,19 @@ def test_it_ends_before_the_score_falls_too_far() -> None:
     assert "from 0.9000 to 0.8200, further than acc_drop_threshold=0.05" in note
 
 
+def test_a_loss_may_rise_by_the_threshold() -> None:
+    # Scan: a 0.4, b 0.2 (0.4 costs .08); (7, 9) with 1161 MACs costs .05, (5, 8) with 789 .09
+    ways = []
+    for mode, sign in (("maximize", 1), ("minimize", -1)):
+        landscape = Landscape(lambda i, j, sign=sign: sign * (0.9 - (30 - i - 2 * j) / 100))
+        decision = pruned(landscape, optimize_mode=mode, acc_drop_threshold=0.07)
+        ended = [note for note in decision.notes if note.startswith("ended")]
+        ways.append((landscape.scored, len(ended)))
+    assert ways[0] == ways[1]
+    assert ways[0][0][-2:] == [(7, 9), (5, 8)]
+    assert ways[0][1] == 1
+
+
 def test_a_first_step_that_falls_too_far_is_refused() -> None:
     with pytest.raises(IncompatibleModel, match=r"changes nothing: the next 0\.25 of the macs"):
         pruned(Landscape(lambda i, j: (i + j) / 20))

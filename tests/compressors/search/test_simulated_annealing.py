@@ -1,8 +1,10 @@
+import random
 from typing import Any
 
 import pytest
 
 from compressors.base import Decision
+from compressors.search.budget import Budget
 from compressors.search.simulated_annealing import SimulatedAnnealing
 from core.errors import ConfigError
 from models.edits import history
@@ -54,10 +56,36 @@ def test_where_nothing_is_better_every_layer_loses_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_is_made_small() -> None:
-    landscape = Landscape(lambda i, j: 1 - j / 10)
-    decision = annealed(landscape, optimize_mode="minimize")
-    assert decision.achieved["score"] == min(1 - j / 10 for _, j in landscape.scored)
+def test_a_worse_one_is_gone_on_with_while_it_is_hot() -> None:
+    ways = []
+    for preset in ("points", "nni"):  # a step down is 100 points at 3, or a fraction of 1 at 100
+        peak = Landscape(lambda i, j: -float(abs(i - 6) + abs(j - 6)))
+        annealed(peak, seed=3, preset=preset, max_evaluations=10)
+        ways.append(peak.scored)
+    assert ways[1] != ways[0][: len(ways[1])]
+
+
+@pytest.mark.slow
+def test_shifts_are_small_where_it_is_cold(wide_b: Landscape) -> None:
+    recipe, oracle = SimulatedAnnealing(sparsity=0.5), wide_b.oracle()
+    budget, chance = Budget(quantity="macs", sparsity=0.5), random.Random(0)
+    first = {"a": 0.45, "b": 0.45}
+    near, far = (
+        [recipe._neighbour(oracle, budget, first, t, chance).candidate for _ in range(8)]
+        for t in (0.05, 3.0)
+    )
+    assert {(c.params, c.macs) for c in near} == {(411, 828)}
+    assert len({(c.params, c.macs) for c in far}) > 2
+
+
+@pytest.mark.slow
+def test_a_loss_is_made_small_on_the_same_way() -> None:
+    ways = []
+    for mode, sign in (("maximize", 1), ("minimize", -1)):
+        landscape = Landscape(lambda i, j, sign=sign: sign * (j / 10 - i / 1000))
+        decision = annealed(landscape, optimize_mode=mode, max_evaluations=12)
+        ways.append((landscape.scored, sign * decision.achieved["score"]))
+    assert ways[0] == ways[1]
 
 
 @pytest.mark.slow
