@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,14 @@ def test_a_cell_that_does_not_apply_is_as_good_as_measured(layout: Layout) -> No
     assert is_committed(layout, "key")
 
 
-@pytest.mark.parametrize("content", ["other weights", None], ids=["replaced", "removed"])
+@pytest.mark.parametrize(
+    "content", ["other weights", "WEIGHTS", None], ids=["other size", "same size", "removed"]
+)
 def test_another_checkpoint_of_the_same_name_is_noticed(
     content: str | None, layout: Layout, tmp_path: Path
 ) -> None:
     (tmp_path / "weights.pt").unlink()
     if content:
         (tmp_path / "weights.pt").write_text(content)
+        os.utime(tmp_path / "weights.pt", ns=(1, 1))
     assert not is_committed(layout, "key")
