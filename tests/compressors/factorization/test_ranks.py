@@ -46,6 +46,15 @@ def test_energy_of_a_diagonal_matrix() -> None:
     }
 
 
+def test_what_may_just_be_left_out_is() -> None:
+    half = Thick(
+        shape=(9, 9, 1, 1), calls=(Call(1, 1, 1, 1),), tails={"svd": [np.array([1, 0.5, 0])]}
+    )
+    split = half.at_energy(0.5)
+    assert split is not None
+    assert split.ranks == (1,)
+
+
 def test_each_side_of_tucker_leaves_out_half() -> None:
     weight = torch.zeros(8, 8, 3, 3)
     for i, size in enumerate((3.0, 2.0, 1.0)):  # squares 9, 4, 1: rank 1 leaves 5/14, 2 leaves 1/14
@@ -87,6 +96,9 @@ def test_fewer_multiplications_with_more_weights_save_nothing() -> None:
     own = thick(convolution(4, 4, 1, seed=0), ["tucker2"], [Call(1, 1, 9, 9)])
     assert own.at_ratio(0.75) is None  # 12 + 9 + 12 weights of 16
     assert own.at_ratio(0.25) is not None
+    tails = [np.array([1, 0.5, 0, 0, 0, 0, 0]), np.array([1, 0.6, 0.3, 0, 0, 0, 0])]
+    as_many = Thick(shape=(6, 6, 1, 1), calls=(Call(1, 1, 9, 9),), tails={"tucker2": tails})
+    assert as_many.at_energy(1.0) is None  # ranks (2, 3): 12 + 6 + 18 weights of 36
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -142,8 +154,8 @@ def test_no_energy_comes_closer_to_a_budget() -> None:
         if 0 <= 1 - t * len(tails) + shift <= 1
     }
     totals = [total_macs(own, splits_at(own, energy)) for energy in steps]
-    for share in (0.2, 0.5, 0.8):
-        budget = int(total_macs(own, {}) * share)
+    met = sorted(totals)[len(totals) // 2]
+    for budget in (*(int(total_macs(own, {}) * share) for share in (0.2, 0.5, 0.8)), met):
         splits = within_budget(own, budget)
         assert splits is not None
         assert total_macs(own, splits) == max(total for total in totals if total <= budget)
