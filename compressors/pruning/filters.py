@@ -21,7 +21,7 @@ from compressors.pruning.coupling import (
     width,
 )
 from compressors.pruning.dependency import ChannelGraph, Followed, as_edits
-from compressors.pruning.labels import LabelGraph
+from compressors.pruning.labels import LabelGraph, attends
 from compressors.pruning.level import smallest
 from compressors.pruning.trial import why_not
 from core.errors import ConfigError, IncompatibleModel
@@ -168,7 +168,9 @@ class FilterPruner(Compressor):
             raise ConfigError(
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
-        return self._surveyed(task, cache(self.ranker(task)), [ChannelGraph, LabelGraph])
+        rank = cache(self.ranker(task))
+        way = LabelGraph if attends(task.model, task.example_inputs) else ChannelGraph
+        return self._surveyed(task, rank, list(dict.fromkeys([way, LabelGraph])))
 
     def _surveyed(self, task: Task, rank: Rank, ways: Sequence[type[Followed]]) -> Survey:
         """What the first way to follow the network finds that can follow it."""

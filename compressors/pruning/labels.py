@@ -138,6 +138,31 @@ class LabelGraph:
         ]
 
 
+def attends(model: nn.Module, example_inputs: Tensor) -> bool:
+    """Whether tokens are multiplied with tokens; dependency graphs lose their way there.
+
+    Args:
+        model: In eval mode.
+        example_inputs: One batch, shape [N, K, H, W].
+    """
+    watch = _Watch()
+    with torch.no_grad(), watch:
+        model(example_inputs[:1])
+    return watch.seen
+
+
+class _Watch(TorchDispatchMode):
+    """Notes products of two activations."""
+
+    seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        name = func.overloadpacket.__name__
+        self.seen |= name in ("bmm", "baddbmm") or "attention" in name
+        return func(*args, **(kwargs or {}))
+
+
 class _Numbers:
     """Numbers of channels; those that go together are one set, and some sets are fixed."""
 

@@ -352,10 +352,10 @@ class Attention(nn.Module):
         return self.h(self.m(y, y, y, need_weights=False)[0].mean(1))
 
 
-def test_a_layer_that_cannot_lose_channels_is_named() -> None:
+def test_an_operation_that_needs_all_channels_is_named() -> None:
     decision = plan(Attention(), sparsity=0.5)
     assert decision.edits.removed == {}
-    assert "m is a MultiheadAttention, which is not followed" in decision.notes[0]
+    assert "attention mixes or divides channels" in decision.notes[0]
 
 
 def test_a_removal_after_a_mask_works_as_one_model() -> None:

@@ -178,6 +178,34 @@ def test_a_layer_that_is_called_twice_has_one_set_of_channels() -> None:
     assert tied == {"a out": [3], "b in": [3], "b out": [3], "head in": [3]}
 
 
+def test_what_is_added_to_something_fixed_is_fixed() -> None:
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.a(x), self.b(x)
+            shares = second.softmax(1)
+            return self.head((first + second).mean((2, 3))) + shares.mean((1, 2, 3))[:, None]
+
+    reason = "softmax mixes or divides channels"
+    assert layers_that_stay(Added()) == {"a": reason, "b": reason}
+
+
+def test_a_layer_over_places_keeps_the_channels_they_have() -> None:
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.head = nn.Conv2d(3, 4, 1), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.a(x).flatten(2)).mean(1)
+
+    assert layers_that_stay(Mixer()) == {"a": "head mixes or divides channels"}
+
+
 def test_a_weight_that_is_used_bare_cannot_be_cut() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
