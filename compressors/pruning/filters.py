@@ -169,7 +169,8 @@ class FilterPruner(Compressor):
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
         rank = cache(self.ranker(task))
-        way = LabelGraph if attends(task.model, task.example_inputs) else ChannelGraph
+        attention = attends(task.model, task.example_inputs)
+        way: type[Followed] = LabelGraph if attention else ChannelGraph
         return self._surveyed(task, rank, list(dict.fromkeys([way, LabelGraph])))
 
     def _surveyed(self, task: Task, rank: Rank, ways: Sequence[type[Followed]]) -> Survey:
