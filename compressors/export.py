@@ -153,7 +153,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
     for name, value in tensors.items():
         parts = value if isinstance(value, Mapping) else {"": value}
         flat |= {".".join(filter(None, (name, part))): t for part, t in parts.items()}
-    write_atomically(path, save({n: t.detach().cpu().contiguous().clone() for n, t in flat.items()}))
+    write_atomically(
+        path, save({n: t.detach().cpu().contiguous().clone() for n, t in flat.items()})
+    )
 
 
 def require_torch(model: nn.Module) -> None:
