@@ -139,10 +139,12 @@ def recipe(name: str) -> dict[str, Any]:
 def changes_no_structure(path: Path) -> bool:
     target = OmegaConf.load(path).get("_target_")
     kind = target and resolve(target, expects=Compressor)
-    if not kind:
-        return False
-    fewer_bits = kind.__module__.startswith("compressors.quantization.")
-    return fewer_bits or issubclass(kind, Deployment)
+    return bool(kind) and (spends_fewer_bits(kind) or issubclass(kind, Deployment))
+
+
+def spends_fewer_bits(kind: type[Compressor]) -> bool:
+    """Whether logits change at all: another runtime alone may give them to the last bit."""
+    return kind.__module__.startswith("compressors.quantization.")
 
 
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml") if changes_no_structure(path))
@@ -199,7 +201,7 @@ def test_it_does_what_every_recipe_does(name: str, changed: dict[str, Any], tmp_
     assert logits(after).shape == (64, 10)
     off = float((logits(after) - logits(before)).abs().max() / logits(before).abs().max())
     few_bits = result.report.requested.get("bits", 8) < 8
-    assert off > 0
+    assert off > 0 or not spends_fewer_bits(type(recipe))
     assert "train" in recipe.needs or off < (0.3 if few_bits else 0.1)
     assert torch.equal(logits(made[1].model), logits(after))
     assert torch.equal(logits(copy.deepcopy(after)), logits(after))
