@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from compressors.__main__ import parser as compressors_parser
 from core.app import CONFIG
 from measurements.__main__ import parser as measurements_parser
 
@@ -55,6 +56,8 @@ def test_a_command_is_one_that_exists(line: str) -> None:
         assert (ROOT / arguments[0]).is_file()
     elif arguments[:2] == ["-m", "measurements"]:
         assert measurements_parser().parse_args(arguments[2:])
+    elif arguments[:2] == ["-m", "compressors"]:
+        assert compressors_parser().parse_args(arguments[2:])
     elif program == "python" and arguments[0] in DEFAULTS:
         _compose(arguments[0], arguments[1:])
     else:

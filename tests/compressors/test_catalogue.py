@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from compressors.__main__ import main
+from compressors.catalogue import FAMILIES, catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_the_page_has_the_recipes_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list", "--format", "markdown")
+    assert told in (ROOT / "docs" / "compressors.md").read_text(), (
+        "docs/compressors.md is not up to date: put the output of "
+        "python -m compressors list --format markdown there"
+    )
+
+
+def test_every_file_is_listed_and_none_is_cut() -> None:
+    files = {path.stem for path in (ROOT / "config" / "compressor").glob("*.yaml")} - {"none"}
+    assert catalogue().keys() == files
+    assert all(one.family in FAMILIES for one in catalogue().values())
+    assert all(one.meaning.count("(") == one.meaning.count(")") for one in catalogue().values())
+
+
+def test_a_recipe_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "describe", "taylor_fo_weight")
+    assert "Removes the filters whose loss would cost least" in told
+    assert "\n\nExpect: fewer channels" in told
+    assert "needs   data\n" in told
+    assert "  statistics_batches: 1" in told
+    assert "op_names" in told
+    assert "Molchanov" in told.partition("reference")[2]
+
+
+def test_what_only_changes_the_runtime_chooses_no_layers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = said(capsys, "describe", "ort")
+    assert "op_names" not in told
+    assert "nothing but the weights" in told
+
+
+def test_an_unknown_name_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "low_rnk"]) == 2
+    assert "did you mean 'low_rank'?" in capsys.readouterr().err
+
+
+def test_the_list_says_each_name_once(capsys: pytest.CaptureFixture[str]) -> None:
+    first = [line.split("  ")[0].strip() for line in said(capsys, "list").splitlines()]
+    assert all(first.count(name) == 1 for name in catalogue())
