@@ -9,7 +9,7 @@ import base64
 import copy
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -132,7 +132,7 @@ def perform(model: nn.Module, edits: Edits) -> None:
     for name, sides in edits.removed.items():
         zeros.update(_remove_channels(model, name, sides, zeros))
     _replace_layers(model, edits)
-    zeros = {name: z for name, z in zeros.items() if name.rpartition(".")[0] not in edits.replaced}
+    zeros = dict(_held(model, zeros, edits.replaced))
     done = _Applied(steps=(*history(model), edits), zeros=zeros)
     setattr(_network(model), _ATTRIBUTE, done)
 
@@ -180,6 +180,18 @@ def zeros_of(model: nn.Module) -> Mapping[str, Tensor]:
 def _replace_layers(model: nn.Module, edits: Edits) -> None:
     for name, spec in edits.replaced.items():
         _replace(model, name, made_of(_find(model, name), spec))
+
+
+def _held(
+    model: nn.Module, zeros: Mapping[str, Tensor], replaced: Mapping[str, Any]
+) -> Iterator[tuple[str, Tensor]]:
+    """Entries that have to stay zero by the names they have now, without those that are gone."""
+    for name, entries in zeros.items():
+        layer, _, tensor = name.rpartition(".")
+        if layer not in replaced:
+            yield name, entries
+        elif held := _find(model, layer).holds:
+            yield f"{layer}.{held}.{tensor}", entries
 
 
 def _network(model: nn.Module) -> nn.Module:

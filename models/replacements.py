@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,6 +15,9 @@ class Replacement(nn.Module, ABC):
     Loading an artifact makes the layer of the constructor's random weights first, then fills in the
     stored ones: names and shapes must follow from the arguments of `of` and the old layer's shape.
     """
+
+    holds: ClassVar[str] = ""
+    """Attribute under which the old layer goes on, where it does: its zeros stay zeros."""
 
     @classmethod
     @abstractmethod

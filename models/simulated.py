@@ -71,6 +71,8 @@ class Simulated(Replacement):
         layer: A copy of it is held.
     """
 
+    holds = "layer"
+
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         if not isinstance(layer, WITH_WEIGHTS):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressors.base import Compressor, Task
 from compressors.tracing import LAYERS
 from core.errors import ConfigError
-from models.edits import Edits, enforce, history, perform
+from models.edits import Edits, enforce, perform
 
 
 class TrainedInFewBits(Compressor):
@@ -64,7 +64,6 @@ class TrainedInFewBits(Compressor):
             raise ConfigError(
                 [f"{names}: frozen, and {self.name} trains in few bits; unfreeze them"]
             )
-        zeros = _zeros(task, own)
         perform(
             task.model,
             Edits(replaced={task.prefix + name: spec for name, spec in replaced.items()}),
@@ -72,24 +71,11 @@ class TrainedInFewBits(Compressor):
 
         def keep(model: nn.Module) -> None:
             enforce(model)
-            for name, mask in zeros.items():
-                with torch.no_grad():
-                    model.get_parameter(name).masked_fill_(mask, 0)
             if after_step is not None:
                 after_step(model)
 
         options = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
         task.given.train(task.model, epochs=self.epochs, after_step=keep, **options)
-
-
-def _zeros(task: Task, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Weights that an earlier step has masked, by the names they will have."""
-    masked = {name for step in history(task.model) for name in step.masked}
-    return {
-        f"{task.prefix}{name}.layer.weight": layer.get_parameter("weight") == 0
-        for name, layer in layers.items()
-        if f"{task.prefix}{name}.weight" in masked
-    }
 
 
 def first_layer(model: nn.Module, inputs: Tensor) -> str:

@@ -15,7 +15,7 @@ from compressors.quantization.trained import TrainedInFewBits, first_layer
 from compressors.resources import Resources
 from core.errors import ConfigError, IncompatibleModel
 from models.deployed import DeployedClassifier
-from models.edits import Edits, history, perform
+from models.edits import Edits, enforce, history, perform
 from models.simulated import Binary, FakeQuantized, HardTanh, Simulated
 from models.small.digits import DigitsCNN
 
@@ -97,9 +97,14 @@ def test_what_a_step_before_has_zeroed_stays_zero() -> None:
         model,
         Edits(masked={"backbone.conv.weight": mask, "backbone.head.bias": mask[:10, 0, 0, 0]}),
     )
-    layer = simulated(trained(QAT(deploy=None, epochs=1, op_types=["Conv2d"]), model))["conv"]
+    after = trained(QAT(deploy=None, epochs=1, op_types=["Conv2d"]), model)
+    layer = simulated(after)["conv"]
     assert not layer.layer.weight[mask].any()
     assert layer.layer.weight[~mask].all()
+    with torch.no_grad():
+        layer.layer.weight.fill_(1.0)  # as a fine-tuning behind it would
+    enforce(after)
+    assert torch.equal(layer.layer.weight == 0, mask)
 
 
 @pytest.mark.slow
