@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes of one thread each: more threads slow down networks as small as those of the tests.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --durations=10
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --durations=10
 CODE := $(filter-out tests/ benchmarks/,$(sort $(dir $(wildcard */*.py)))) $(wildcard *.py)
 
 .DEFAULT_GOAL := help

@@ -1,7 +1,8 @@
 """The jobs of a sweep, from its overrides: pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.digest import digest
 from core.errors import ConfigError
@@ -11,6 +12,9 @@ RECIPE = ("compressor", "finetune", "then")
 
 ELSEWHERE = ("hydra", "wandb", "name")
 """Top-level keys that never change what a command commits."""
+
+UNCERTAIN = ("allowed_targets", "verify_data")
+"""Top-level keys behind which nobody can tell without starting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +88,35 @@ def root_of(override: str) -> str:
     return key.rpartition("@")[2].split(".")[0].split("/")[0]
 
 
-def receipt_key(line: Sequence[str], entry: str, code: str) -> str:
+def receipt_key(line: Sequence[str], surroundings: Mapping[str, Any]) -> str:
     """Name under which a job tells that all of it is committed: by what decides its numbers.
 
     Args:
         line: Overrides of the job.
-        entry: Entry file, `evaluate.py`.
-        code: Digest of the code.
+        surroundings: JSON: the entry file, its flags, the code, versions, and where it runs.
     """
-    return digest([entry, code, [each for each in line if root_of(each) not in ELSEWHERE]])
+    return digest([surroundings, [each for each in line if root_of(each) not in ELSEWHERE]])
 
 
-def sweep_digest(jobs: Sequence[Job], entry: str) -> str:
-    """The same for every start of the same sweep."""
-    return digest([entry, [list(job.overrides) for job in jobs]])
+def is_certain(line: Sequence[str]) -> bool:
+    """Whether a command line says by itself what it reads: the other ones start every time.
+
+    Classes and configurations from elsewhere may change unseen, and who asks for the data to be
+    verified wants it done.
+
+    Example:
+        >>> [is_certain([each]) for each in ("seed=1", "verify_data=true", "hydra.searchpath=[x]")]
+        [True, False, False]
+    """
+    return not any(
+        root_of(each) in UNCERTAIN or each.lstrip("+~").startswith("hydra.searchpath")
+        for each in line
+    )
+
+
+def sweep_digest(jobs: Sequence[Job], surroundings: Mapping[str, Any]) -> str:
+    """The same for every start of the same sweep of the same code."""
+    return digest([surroundings, [list(job.overrides) for job in jobs]])
 
 
 def _refuse_several_modes(lines: Sequence[Sequence[str]]) -> None:

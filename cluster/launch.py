@@ -1,18 +1,21 @@
 """From the overrides of a sweep to jobs that ran, or wait in a queue."""
 
 import os
+import platform
 import shlex
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.utils import (
     JobReturn,
     JobStatus,
@@ -28,7 +31,7 @@ from rich.console import Console
 from cluster import manifest as manifests
 from cluster import slurm, snapshot
 from cluster.command import Command
-from cluster.jobs import Job, jobs_of, receipt_key, sweep_digest
+from cluster.jobs import Job, is_certain, jobs_of, receipt_key, sweep_digest
 from cluster.local import Processes, threads_each
 from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
@@ -38,9 +41,11 @@ from core.errors import ConfigError
 from core.files import this_host
 from core.origin import ROOT, code_digest, git_state
 from store.layout import Layout
-from store.receipts import ASKED_FOR, is_committed
+from store.receipts import ASKED_FOR, CODE_ASKED_FOR, is_committed
 
-FLAGS = ("--config-path", "--config-name", "--config-dir")
+FLAGS = ("config_path", "config_name", "config_dir")
+LIBRARIES = ("torch", "torchvision", "timm", "torch-pruning", "onnxruntime", "numpy")
+"""Whose versions decide numbers."""
 NOT_FOR_A_JOB = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweep", "hydra.mode")
 
 
@@ -114,6 +119,20 @@ class Sweep:
         """Digest of the code, None where git does not know it: then no receipt is believed."""
         return code_digest()
 
+    @cached_property
+    def surroundings(self) -> dict[str, Any]:
+        """All that decides a job's numbers beside its overrides, as JSON."""
+        own = {key: value for key, value in os.environ.items() if key.startswith("INTERPLAY_")}
+        return {
+            "entry": self.entry,
+            "flags": self._flags(),
+            "code": self.code,
+            "cwd": str(Path.cwd()),
+            "environment": {k: v for k, v in own.items() if k not in (ASKED_FOR, CODE_ASKED_FOR)},
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in LIBRARIES},
+        }
+
     def _say(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
@@ -123,7 +142,7 @@ class Sweep:
         """What is committed is left out; what an earlier start has in the queue is followed."""
         if (self.folder / manifests.NAME).exists():
             raise ConfigError([f"{self.folder} holds a sweep; set another hydra.sweep.dir"])
-        digest = sweep_digest(jobs, self.entry)
+        digest = sweep_digest(jobs, self.surroundings)
         active = self._active(digest)
         return Manifest(
             folder=str(self.folder),
@@ -155,7 +174,18 @@ class Sweep:
         return bool(self.options["resume"] and key and is_committed(self.layout, key))
 
     def _receipt(self, line: Sequence[str]) -> str | None:
-        return receipt_key(line, self.entry, self.code) if self.code else None
+        typed = [*line, *self._hydra_overrides()]
+        if self.code is None or not is_certain(typed):
+            return None
+        return receipt_key(line, self.surroundings)
+
+    def _asking(self, line: Sequence[str]) -> dict[str, str]:
+        """Environment that asks a job for its receipt; one of edited code leaves none."""
+        key = self._receipt(line)
+        if key is None:
+            return {}
+        copied = bool(self.options["snapshot"])
+        return {ASKED_FOR: key, **({} if copied else {CODE_ASKED_FOR: str(self.code)})}
 
     def _active(self, digest: str) -> dict[str, Entry]:
         """Jobs of earlier starts of this sweep that are still in the queue."""
@@ -179,18 +209,18 @@ class Sweep:
             job = Job(id=entry.id, overrides=tuple(entry.overrides), wave=entry.wave)
             progress = Progress(job=job.id, started=time.time())
             progress.write(self.folder)
-            result = self._run_here(number, job, self._receipt(job.overrides) or "")
+            result = self._run_here(number, job, self._asking(job.overrides))
             code = _code_of(result)
             progress.at_end(now=time.time(), exit_code=code, tail=[]).write(self.folder)
             results.append(result)
         save(manifest, look(manifest))
         return results
 
-    def _run_here(self, number: int, job: Job, receipt: str) -> JobReturn:
+    def _run_here(self, number: int, job: Job, asking: dict[str, str]) -> JobReturn:
         config = self.context.config_loader.load_sweep_config(self.config, list(job.overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = job.id, number
-        with env_override({ASKED_FOR: receipt}):
+        with env_override({ASKED_FOR: "", CODE_ASKED_FOR: "", **asking}):
             result = run_job(
                 hydra_context=self.context,
                 task_function=self.task,
@@ -208,13 +238,14 @@ class Sweep:
         if not self.options["snapshot"] or not _open(manifest):
             return {}
         taken = snapshot.take(self.folder / "snapshot")
+        if code_digest() != self.code:
+            raise ConfigError(["the code changed while it was copied; type the command again"])
         if taken.left_out:
             shown = ", ".join(taken.left_out[:5]) + (", ..." if len(taken.left_out) > 5 else "")
             self._say(f"not in the snapshot, as git does not track them: {shown}")
         return {"code": str(taken.folder), "git": taken.git}
 
     def _command(self, job: Entry, manifest: Manifest) -> Command:
-        receipt = self._receipt(job.overrides)
         shared = self.options["kind"] == "processes"
         return Command(
             line=[
@@ -229,7 +260,7 @@ class Sweep:
             sweep=str(self.folder),
             job=job.id,
             environment={
-                **({ASKED_FOR: receipt} if receipt else {}),
+                **self._asking(job.overrides),
                 **(threads_each(self.options["n_jobs"]) if shared else {}),
             },
             max_requeues=0 if shared else self.options["max_requeues"],
@@ -238,14 +269,8 @@ class Sweep:
 
     def _flags(self) -> list[str]:
         """Flags that say where the configuration is."""
-        typed = iter(sys.argv[1:])
-        found = []
-        for each in typed:
-            if each in FLAGS:
-                found += [each, next(typed)]
-            elif each.startswith(tuple(f"{flag}=" for flag in FLAGS)):
-                found.append(each)
-        return found
+        given = vars(get_args_parser().parse_known_args()[0])
+        return [f"--{name.replace('_', '-')}={given[name]}" for name in FLAGS if given.get(name)]
 
     def _hydra_overrides(self) -> list[str]:
         typed = [str(each) for each in self.config.hydra.overrides.hydra]
@@ -258,14 +283,19 @@ class Sweep:
         runner = threading.Thread(target=processes.run, daemon=True)
         runner.start()
         try:
-            seen = watch(manifest, every_s=self.options["poll_seconds"], ask=_interrupted)
+            seen = watch(
+                manifest,
+                every_s=self.options["poll_seconds"],
+                ask=_interrupted,
+                alive=runner.is_alive,
+            )
         except KeyboardInterrupt:
             processes.stop()
             runner.join()
             save(manifest, look(manifest))
             raise
         runner.join()
-        self._conclude(manifest, seen)
+        self._conclude(manifest, [_not_started(each, processes.failures) for each in seen])
 
     def _send(self, manifest: Manifest) -> None:
         manifests.write(manifest)
@@ -275,17 +305,18 @@ class Sweep:
                 "this cluster keeps no accounting: a job that is killed is noticed only when it "
                 "has left the queue, and nobody can tell why"
             )
-        dependency = str(settings.options.get("dependency") or "")
+        first = str(settings.options.get("dependency") or "")
         for wave in _waves(manifest):
             ids = slurm.submit(
-                [self._command(job, manifest) for job in wave], settings, dependency=dependency
+                [self._command(job, manifest) for job in wave],
+                settings,
+                dependency=_after_earlier_waves(manifest, wave[0].wave) or first,
             )
             sent = zip(wave, ids, strict=True)
             manifest = manifest.with_jobs(
                 {job.id: replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent}
             )
             manifests.write(manifest)
-            dependency = f"afterany:{ids[0].partition('_')[0]}"
         self._say(f"sweep {manifest.id}: {how_to('status', manifest)}")
         if self.options["detach"]:
             return
@@ -297,6 +328,10 @@ class Sweep:
             for key, value in _plain(self.options["options"]).items()
             if value is not None and value != {}
         }
+        if not isinstance(chosen.get("time", 1), int):
+            raise ConfigError(
+                [f"hydra.launcher.options.time is a number of minutes, got {chosen['time']!r}"]
+            )
         return slurm.Settings(
             folder=self.folder,
             code=code,
@@ -321,7 +356,7 @@ class Sweep:
     def _show(self, jobs: list[Job]) -> list[JobReturn]:
         """Tell what would happen, and leave nothing."""
         if self.is_here:  # each job tells its plan
-            results = [self._run_here(number, job, "") for number, job in enumerate(jobs)]
+            results = [self._run_here(number, job, {}) for number, job in enumerate(jobs)]
         else:
             results = []
             self._show_scripts(jobs)
@@ -353,6 +388,30 @@ def _waves(manifest: Manifest) -> list[list[Entry]]:
         for number in sorted({job.wave for job in manifest.jobs})
         if (wave := [job for job in _open(manifest) if job.wave == number])
     ]
+
+
+def _after_earlier_waves(manifest: Manifest, wave: int) -> str:
+    """Dependency on all arrays that make the baselines, those of an earlier start among them."""
+    arrays = [
+        job.slurm.partition("_")[0]
+        for job in manifest.jobs
+        if job.slurm and job.wave < wave and job.state not in ENDED
+    ]
+    return f"afterany:{':'.join(dict.fromkeys(arrays))}" if arrays else ""
+
+
+def _not_started(seen: Seen, failures: Mapping[str, str]) -> Seen:
+    """A job that could not even be run has failed."""
+    if seen.entry.id not in failures:
+        return seen
+    return replace(seen, entry=replace(seen.entry, state=FAILED, reason=failures[seen.entry.id]))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _in_waves(manifest: Manifest) -> list[Entry]:

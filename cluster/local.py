@@ -16,6 +16,8 @@ class Processes:
     def __init__(self, waves: Sequence[Sequence[Command]], *, n_jobs: int) -> None:
         self.waves = waves
         self.n_jobs = n_jobs
+        self.failures: dict[str, str] = {}
+        """Jobs that could not even be started, and why."""
         self._stopped = Event()
 
     def run(self) -> None:
@@ -32,8 +34,15 @@ class Processes:
                 command.stop()
 
     def _run_one(self, command: Command) -> None:
+        """One job; what keeps it from starting is its own failure, and stops no other."""
         if self._stopped.is_set():
             return
+        try:
+            self._run(command)
+        except OSError as error:
+            self.failures[command.job] = f"could not be run: {error}"
+
+    def _run(self, command: Command) -> None:
         folder = Path(command.sweep) / LOGS
         folder.mkdir(parents=True, exist_ok=True)
         with (

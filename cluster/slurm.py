@@ -222,7 +222,7 @@ def _is_of_a_job(key: str) -> bool:
     if key in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SUBMITIT_PREEMPT_SIGNAL"):
         return False
     ranks = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return key in ranks or key.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_"))
+    return key in ranks or key.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))
 
 
 def _plain() -> dict[str, str]:

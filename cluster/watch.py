@@ -40,11 +40,12 @@ def watch(
     every_s: float,
     console: Console | None = None,
     ask: Callable[[], Answer] | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> list[Seen]:
     """Follow a sweep to its end; an interrupt asks whether to detach or to cancel.
 
     It is over when two looks agree: on a shared file system a job's last words may come later
-    than its end.
+    than its end. It is over too when what runs the jobs is no more `alive`.
 
     Returns:
         Every job as it was at the last look.
@@ -52,7 +53,7 @@ def watch(
     console = console or Console(stderr=True)
     while True:
         try:
-            return _to_the_end(manifest, every_s, console)
+            return _to_the_end(manifest, every_s, console, alive)
         except KeyboardInterrupt:
             answer = (ask or _asked)()
             if answer == "detach":
@@ -62,10 +63,13 @@ def watch(
                 return cancel(manifest)
 
 
-def _to_the_end(manifest: Manifest, every_s: float, console: Console) -> list[Seen]:
+def _to_the_end(
+    manifest: Manifest, every_s: float, console: Console, alive: Callable[[], bool]
+) -> list[Seen]:
     before, was_over = "", False
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
+            is_last = not alive()
             try:
                 seen = look(manifest)
             except slurm.SlurmError as error:
@@ -79,7 +83,7 @@ def _to_the_end(manifest: Manifest, every_s: float, console: Console) -> list[Se
             elif line != before:
                 console.print(line)
             before = line
-            if is_over(seen) and was_over:
+            if is_last or (is_over(seen) and was_over):
                 return seen
             was_over = is_over(seen)
             time.sleep(min(every_s, 1.0) if was_over else every_s)
@@ -100,7 +104,16 @@ def save(manifest: Manifest, seen: list[Seen]) -> None:
 
 
 def cancel(manifest: Manifest) -> list[Seen]:
-    """Take what has not ended out of the queue and remember that this was wanted."""
+    """Take what has not ended out of the queue and remember that this was wanted.
+
+    Raises:
+        LookupError: The jobs are processes of another terminal.
+    """
+    if manifest.launcher != "slurm":
+        raise LookupError(
+            f"sweep {manifest.id} runs on {manifest.host} as process {manifest.pid} and its "
+            "children: press Ctrl-C there"
+        )
     open_jobs = [each for each in look(manifest) if each.state not in ENDED]
     slurm.cancel([each.entry.slurm for each in open_jobs if each.entry.slurm])
     cancelled = {

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from core.origin import code_digest
 from evaluation.cells import measured_cell
 from evaluation.plan import Plan, make_plan
 from evaluation.provenance import now, provenance
@@ -21,7 +22,7 @@ from recording.recorder import Recorder
 from store.cells import Cell, read_cell, write_cell
 from store.disk import full_disk_told, is_of_the_disk
 from store.layout import Layout
-from store.receipts import ASKED_FOR, write_receipt
+from store.receipts import ASKED_FOR, CODE_ASKED_FOR, write_receipt
 from store.runs import add_attempt, read_run, write_run
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,14 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
 
 
 def _leave_receipt(key: str, subjects: list[Subject], plan: Plan, layout: Layout) -> None:
-    """Tell the sweep this process is a job of that all its cells are committed."""
+    """Tell the sweep this process is a job of that all its cells are committed.
+
+    Not where the code was edited since the sweep began: this process may have run either.
+    """
+    wanted = os.environ.get(CODE_ASKED_FOR)
+    if wanted and code_digest() != wanted:
+        log.info("the code was edited meanwhile: the same command starts this job again")
+        return
     cells = {
         subject.run.run_id: [cell.name for cell in plan.cells if cell.run_id == subject.run.run_id]
         for subject in subjects

@@ -233,9 +233,10 @@ def _install(missing: list[str]) -> None:
         raise NoSlurmError(f"{', '.join(missing)} are not installed and there is no apt-get")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     packages = [PACKAGES[name] for name in missing]
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
+    brief = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10"]  # without a network
+    install = ["apt-get", "install", *brief, "-y", "-q", "--no-install-recommends", *packages]
     with _no_service_starts():
-        for command in (["apt-get", "update", "-q"], install):
+        for command in (["apt-get", "update", *brief, "-q"], install):
             try:
                 subprocess.run(
                     command, env=environment, capture_output=True, check=True, timeout=INSTALL_S

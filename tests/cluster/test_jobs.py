@@ -6,6 +6,8 @@ from cluster.jobs import jobs_of, receipt_key, root_of, sweep_digest
 from cluster.legality import enough
 from core.errors import ConfigError
 
+HERE = {"entry": "evaluate.py", "flags": [], "code": "code"}
+
 
 def crossed(*choices: str) -> list[list[str]]:
     """Lines of a sweep: `crossed("model=a,b", "seed=1,2")`."""
@@ -64,24 +66,26 @@ def test_a_sweep_over_modes_is_refused() -> None:
 def test_a_receipt_belongs_to_the_line_the_entry_and_the_code() -> None:
     line = ["seed=0", "trainer.accelerator=gpu"]
     keys = {
-        receipt_key(line, "evaluate.py", "code"),
-        receipt_key(["seed=1", line[1]], "evaluate.py", "code"),
-        receipt_key(["seed=0"], "evaluate.py", "code"),
-        receipt_key(line, "train.py", "code"),
-        receipt_key(line, "evaluate.py", "edited"),
+        receipt_key(line, HERE),
+        receipt_key(["seed=1", line[1]], HERE),
+        receipt_key(["seed=0"], HERE),
+        receipt_key(line, {**HERE, "entry": "train.py"}),
+        receipt_key(line, {**HERE, "code": "edited"}),
+        receipt_key(line, {**HERE, "flags": ["--config-name=other"]}),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_what_is_shown_elsewhere_does_not_change_a_receipt() -> None:
-    plain = receipt_key(["seed=0"], "evaluate.py", "code")
-    assert receipt_key(["seed=0", "wandb.mode=online", "name=x"], "evaluate.py", "code") == plain
+    plain = receipt_key(["seed=0"], HERE)
+    assert receipt_key(["seed=0", "wandb.mode=online", "name=x"], HERE) == plain
 
 
 def test_a_sweep_is_known_again_by_its_jobs() -> None:
-    first = sweep_digest(jobs_of(crossed("seed=0,1")), "evaluate.py")
-    assert sweep_digest(jobs_of(crossed("seed=0,1")), "evaluate.py") == first
-    assert sweep_digest(jobs_of(crossed("seed=0,2")), "evaluate.py") != first
+    first = sweep_digest(jobs_of(crossed("seed=0,1")), HERE)
+    assert sweep_digest(jobs_of(crossed("seed=0,1")), HERE) == first
+    assert sweep_digest(jobs_of(crossed("seed=0,2")), HERE) != first
+    assert sweep_digest(jobs_of(crossed("seed=0,1")), {**HERE, "code": "edited"}) != first
 
 
 @pytest.mark.parametrize(

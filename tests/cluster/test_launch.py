@@ -16,7 +16,7 @@ from cluster.manifest import Manifest
 from core.errors import ConfigError
 from store.cells import Cell, write_cell
 from store.layout import Layout
-from store.receipts import ASKED_FOR, write_receipt
+from store.receipts import ASKED_FOR, CODE_ASKED_FOR, write_receipt
 from tests.cluster.conftest import FakeSlurm
 
 Start = Callable[..., list[int]]
@@ -199,7 +199,7 @@ def test_a_job_is_the_command_line_itself(start: Start, monkeypatch: pytest.Monk
     ]
     assert command.cwd == str(Path.cwd())
     assert command.max_requeues == 3
-    assert set(command.environment) == {ASKED_FOR}
+    assert set(command.environment) == {ASKED_FOR, CODE_ASKED_FOR}
 
 
 def test_the_manifest_is_on_disk_before_anything_is_sent(
@@ -316,3 +316,31 @@ def test_a_sweep_hidden_in_the_sweeper_is_refused_too(
 @pytest.mark.slow
 def test_the_worst_exit_code_is_that_of_the_command(typed: Typed) -> None:
     assert typed(lambda config: config.seed, "-m", "seed=0,3,2") == 3
+
+
+def test_jobs_wait_for_the_baselines_that_an_earlier_start_has_sent(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    answers = sbatch.read_text()
+    sbatch.write_text(
+        f'#!/bin/sh\n[ "$(cat {fake_slurm.folder}/next)" = 101 ] && exit 1\n{answers}'
+    )
+    with pytest.raises(launch.slurm.SlurmError):  # of the second wave
+        start(never, crossed("none,level"), detach=True)
+    sbatch.write_text(answers)
+    (first,) = sweeps()
+    baseline = str(first.jobs[0].slurm)
+    fake_slurm.says(f"{baseline}|PENDING\n")
+    start(never, crossed("none,level"), detach=True)
+    assert sweeps()[1].jobs[0].slurm == baseline
+    assert len(fake_slurm.scripts) == 2
+    assert "--dependency=afterany:100\n" in fake_slurm.scripts[-1]
+
+
+def test_a_time_that_is_no_number_of_minutes_is_refused(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    with pytest.raises(ConfigError, match="number of minutes, got '04:00:00'"):
+        start(never, [["seed=3"]], options={"time": "04:00:00"})
+    assert fake_slurm.scripts == []

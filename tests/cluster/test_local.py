@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,13 @@ def test_the_cores_are_shared_unless_the_user_has_decided(
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
     assert threads_each(n_jobs) == expected
+
+
+def test_a_job_that_cannot_even_be_started_stops_no_other(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # where nothing can be written, as on a full disk
+    lost = replace(command(tmp_path, "0", "true"), sweep=str(tmp_path / "file"))
+    processes = Processes([[lost], [command(tmp_path, "1", "true")]], n_jobs=1)
+    processes.run()
+    assert processes.failures.keys() == {"0"}
+    assert "could not be run" in processes.failures["0"]
+    assert codes(tmp_path)["1"] == 0

@@ -16,7 +16,7 @@ from store.runs import list_runs
 from tests.cluster.real_slurm import NoSlurmError, RealSlurm
 from tests.cluster.small_app import Project, SmallApp, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster, not two
 
 QUICKLY = "hydra.launcher.poll_seconds=1"
 SIX = (

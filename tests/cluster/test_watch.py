@@ -201,3 +201,20 @@ def test_a_sweep_can_be_cancelled_from_another_terminal(
 def test_a_sweep_that_is_not_there_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nowhere"]) == 2
     assert "unknown sweep 'nowhere'" in capsys.readouterr().err
+
+
+def test_processes_of_another_terminal_are_not_cancelled_from_here(
+    sweep: Callable[..., Manifest], fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = sweep(Entry(id="0", overrides=[], wave=0), launcher="processes")
+    manifests.write(made)
+    assert main(["cancel", made.folder]) == 2
+    assert "press Ctrl-C there" in capsys.readouterr().err
+    assert manifests.read(made.path).jobs[0].state == "waiting"
+
+
+def test_a_watch_ends_with_what_runs_the_jobs(sweep: Callable[..., Manifest]) -> None:
+    made = sweep(Entry(id="0", overrides=[], wave=0), launcher="processes")
+    manifests.write(made)
+    (job,) = watch(made, every_s=0.01, alive=lambda: False)
+    assert job.state == "waiting"

@@ -5,7 +5,7 @@ import pytest
 
 from store.cells import Cell, Status, write_cell
 from store.layout import Layout
-from store.receipts import is_committed, write_receipt
+from store.receipts import _tree, is_committed, write_receipt
 
 
 @pytest.fixture
@@ -64,4 +64,55 @@ def test_another_checkpoint_of_the_same_name_is_noticed(
     if content:
         (tmp_path / "weights.pt").write_text(content)
         os.utime(tmp_path / "weights.pt", ns=(1, 1))
+    assert not is_committed(layout, "key")
+
+
+def receipt_of(tmp_path: Path, setting: str) -> Layout:
+    """A store with a receipt that names this path."""
+    layout = Layout(tmp_path / "results")
+    commit(layout)
+    write_receipt(layout, "key", {"run": ["accuracy"]}, {"root": setting})
+    return layout
+
+
+def looked_at_anew(layout: Layout) -> bool:
+    _tree.cache_clear()  # another process
+    return is_committed(layout, "key")
+
+
+def test_an_image_that_changes_deep_in_a_folder_is_noticed(tmp_path: Path) -> None:
+    image = tmp_path / "root" / "cat" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_text("pixels")
+    layout = receipt_of(tmp_path, str(tmp_path / "root"))
+    assert looked_at_anew(layout)
+    os.utime(image, ns=(1, 1))
+    assert not looked_at_anew(layout)
+
+
+def test_a_file_of_the_working_folder_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights.pt").write_text("weights")
+    layout = receipt_of(tmp_path, "weights.pt")
+    assert looked_at_anew(layout)
+    Path("weights.pt").write_text("other weights")
+    assert not looked_at_anew(layout)
+
+
+def test_what_was_not_there_and_now_is_is_noticed(tmp_path: Path) -> None:
+    layout = receipt_of(tmp_path, str(tmp_path / "optional"))
+    assert looked_at_anew(layout)
+    (tmp_path / "optional").mkdir()
+    assert not looked_at_anew(layout)
+
+
+@pytest.mark.parametrize("cells", [{}, {"run": ["accuracy", "gone"]}], ids=["none", "not all"])
+def test_cells_that_cannot_be_read_leave_no_receipt(
+    cells: dict[str, list[str]], tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "results")
+    commit(layout)
+    write_receipt(layout, "key", cells, {})
     assert not is_committed(layout, "key")
