@@ -15,7 +15,7 @@ A criterion that trains by itself (slim, agp) has that many epochs less of fine-
     macs=2.1         times fewer multiply-accumulates
     train=8000       images to tune on, from the first
     results=FILE     JSON lines; what stands there is not done again; default
-                     results/benchmarks/criteria.jsonl
+                     results/benchmarks/criteria-<epochs>-<macs>-<train>.jsonl
 """
 
 import copy
@@ -164,10 +164,12 @@ def main() -> None:
         sys.exit(f"{__doc__}\n    criteria: {', '.join(CRITERIA)}")
     quieten()
     folder = Path(given["data_dir"])
-    data = Data(folder / "cifar10", int(given.get("train", 8000)))
+    train = int(given.get("train", 8000))
+    data = Data(folder / "cifar10", train)
     baseline = CifarResNet(20, checkpoint=str(folder / "weights" / "resnet20-12fca82f.th")).eval()
     epochs, wanted = int(given.get("epochs", 6)), float(given.get("macs", 2.1))
-    file = Path(given.get("results", ROOT / "results" / "benchmarks" / "criteria.jsonl"))
+    kept = ROOT / "results" / "benchmarks" / f"criteria-{epochs}-{wanted:g}-{train}.jsonl"
+    file = Path(given.get("results", kept))
     file.parent.mkdir(parents=True, exist_ok=True)
     cases = [(name, seed) for seed in range(int(given.get("seeds", 3))) for name in names]
     done = {(one.criterion, one.seed) for one in outcomes(file, epochs)}

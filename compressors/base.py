@@ -26,7 +26,7 @@ from compressors.selfcheck import state_digest, verify
 from compressors.tracing import find_heads, prefix_of
 from core.errors import ConfigError, IncompatibleModel
 from models.base_model import ClassifierModule
-from models.edits import Edits, perform
+from models.edits import Edits, history, perform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,8 @@ class Compressor(ABC):
         with _eagerly(model):
             task = self._task(model, example_inputs.to(_device(model)), resources)
             decision = self.decide(task)
-        if decision.changes_nothing:
+        only_trained = "train" in self.needs and _same_steps(model, decision.model)
+        if decision.changes_nothing or only_trained:
             raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
         return replace(decision, notes=[*_head_notes(task), *decision.notes])
 
@@ -273,6 +274,13 @@ class Compressor(ABC):
             heads=heads,
             resources=resources,
         )
+
+
+def _same_steps(before: nn.Module, after: nn.Module | None) -> bool:
+    """Whether other weights are all that came out: nothing was added to the model's history."""
+    if after is None or getattr(after, "runtime", "torch") != "torch":
+        return False
+    return all(step.is_empty for step in history(after)[len(history(before)) :])
 
 
 def _head_notes(task: Task) -> list[str]:

@@ -13,7 +13,11 @@ class Train(Protocol):
     """Trains a model in place on the tuning part of the data."""
 
     def __call__(self, model: nn.Module, *, epochs: int, **options: object) -> None:
-        """Train; the options are those of `models.training.fit`, such as `after_step`."""
+        """Train; the options are those of `models.training.fit`, such as `after_step`.
+
+        Every call goes through the data in the same order, so that candidates are compared alike;
+        who trains one model further says `first_epoch`.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

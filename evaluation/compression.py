@@ -17,13 +17,14 @@ from core.digest import digest, file_digest
 from core.errors import DataError
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
-from evaluation.provenance import versions
+from evaluation.provenance import machine_identity, versions
 from evaluation.resources import resources_for
 from models.artifacts import is_finished, load_artifact, save_artifact
 from models.base_model import ClassifierModule
 from models.edits import Edits, enforce
 from models.examples import example_images
 from models.training import finetune
+from recording.loop import evaluating
 from recording.recorder import Recorder
 from store.layout import Layout
 from store.quarantine import move_aside
@@ -165,6 +166,8 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         "read": {slot: _read(step) for slot, step in recipe.items()},
         "versions": versions(),
     }
+    if any(step.get("budget") == "latency" for step in recipe.values()):
+        identity["machine"] = machine_identity()  # another one would choose another network
     if learns_from_data(recipe):
         name = config.tuning.dataset
         splits = [s for s in ("train", "val") if s in recorder.datamodule(name, baseline).splits]
@@ -199,7 +202,7 @@ def _source(step: Mapping[str, Any]) -> str:
     """Everything a step is written in: where a file changes, artifacts are made anew."""
     folders = [Path(inspect.getfile(owner)).parent for owner in (Compressor, Edits)]
     files = {path for folder in folders for path in folder.glob("**/*.py")}
-    files.add(Path(inspect.getfile(resources_for)))
+    files |= {Path(inspect.getfile(part)) for part in (_compress, resources_for, evaluating)}
     if "_target_" in step:
         files.add(Path(inspect.getfile(resolve(step["_target_"], expects=Compressor))))
     return digest(sorted(file_digest(path) for path in files))

@@ -12,7 +12,7 @@ from core.origin import git_state
 
 PACKAGES = (
     *("torch", "torchvision", "timm", "pytorch-lightning", "torch-pruning"),
-    *("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
+    *("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "torchao"),
 )
 
 

@@ -114,7 +114,7 @@ class _Data:
         return right / total
 
     def train(self, model: nn.Module, *, epochs: int, trainer: Any, **options: Any) -> None:
-        """`models.training.fit` on the tuning samples, shuffled anew each epoch."""
+        """`models.training.fit` on the tuning samples, shuffled by the epoch's number."""
         split, ids = self.parts.tuning
         samples = _Chosen(self.datamodule.dataset(split), ids)
         order = torch.Generator().manual_seed(self.seed)

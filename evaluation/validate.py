@@ -94,6 +94,11 @@ def recipe_faults(config: DictConfig) -> Iterator[str]:
     for step in recipe_of(config).values():
         if "_target_" in step:
             yield from _faults_of(partial(build, step, expects=Compressor))
+        if step.get("optimize_mode") == "minimize":
+            yield (
+                f"{step['name']}.optimize_mode=minimize: the score of a recipe is an accuracy, and "
+                "the worst network would come out; from Python a score may be a loss"
+            )
 
 
 def _slot_faults(config: DictConfig) -> Iterator[str]:

@@ -227,13 +227,14 @@ class DoReFa(Simulated):
         return cls(layer, weight_bits=weight_bits, input_bits=input_bits)
 
     def few_bits(self, weight: Tensor) -> Tensor:
-        """In [-1, 1]; with 1 bit, plus or minus the mean magnitude."""
+        """In [-1, 1]; with 1 bit, plus or minus the mean magnitude; what was zeroed stays zero."""
+        kept = weight != 0  # the levels have no zero
         if self.weight_bits == 1:
             size = weight.detach().abs().mean()
-            return straight_through(torch.where(weight >= 0, size, -size), weight)
+            return kept * straight_through(torch.where(weight >= 0, size, -size), weight)
         bent = weight.tanh()
         largest = bent.detach().abs().max().clamp(min=torch.finfo(weight.dtype).tiny)
-        return 2 * levels(bent / (2 * largest) + 0.5, self.weight_bits) - 1
+        return kept * (2 * levels(bent / (2 * largest) + 0.5, self.weight_bits) - 1)
 
     def taken_in(self, features: Tensor) -> Tensor:
         """In [0, 1]."""
@@ -256,8 +257,8 @@ class Binary(Simulated):
         return cls(layer)
 
     def few_bits(self, weight: Tensor) -> Tensor:
-        """1 or -1."""
-        return signs(weight)
+        """1 or -1; what was zeroed stays zero."""
+        return (weight != 0) * signs(weight)
 
     def taken_in(self, features: Tensor) -> Tensor:
         """1 or -1."""

@@ -42,6 +42,7 @@ def fit(
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
     distillation_weight: float = 1.0,
+    first_epoch: int = 0,
     after_step: Callable[[nn.Module], None] | None = None,
     penalty: Callable[[nn.Module], Tensor] | None = None,
     seed: int = 0,
@@ -65,6 +66,8 @@ def fit(
         teacher: Model whose outputs are learned beside the labels; left as it was.
         temperature: Of the teacher's outputs.
         distillation_weight: Of the divergence from the teacher; the cross-entropy has 1.
+        first_epoch: Epochs that the model was trained before, elsewhere: what is random in an epoch
+            follows from the seed and its number, so other ones come now.
         after_step: Called with `model` before the first and after every step: masks stay enforced.
         penalty: Function of `model` that is added to what is made smaller.
         seed: Decides all randomness but the order of the data, which is the datamodule's.
@@ -106,7 +109,9 @@ def fit(
             _teaching(teacher),
         ):
             stack.enter_context(context)
-        loop = pl.Trainer(**options, callbacks=[EpochSeeds(seed), *callbacks, *enforcing])
+        loop = pl.Trainer(
+            **options, callbacks=[EpochSeeds(seed, first_epoch), *callbacks, *enforcing]
+        )
         loop.fit(student, _loadable(data), ckpt_path=resume, weights_only=True)
 
 
@@ -142,8 +147,8 @@ class EpochSeeds(pl.Callback):
     So an epoch is the same whether those before it ran in this process or in one that was killed.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, first_epoch: int = 0) -> None:
+        self.seed, self.first_epoch = seed, first_epoch
 
     def on_train_epoch_start(  # noqa: D102 - as in Lightning
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -151,7 +156,7 @@ class EpochSeeds(pl.Callback):
         sampler = getattr(trainer.train_dataloader, "sampler", None)
         owners = (sampler, trainer.train_dataloader, getattr(pl_module, "augmentation", None))
         generators = {id(g): g for g in (getattr(o, "generator", None) for o in owners) if g}
-        seed = int(digest([self.seed, trainer.current_epoch])[:15], base=16)
+        seed = int(digest([self.seed, self.first_epoch + trainer.current_epoch])[:15], base=16)
         torch.manual_seed(seed)
         for number, generator in enumerate(generators.values(), start=1):
             generator.manual_seed(seed + number)

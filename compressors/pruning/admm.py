@@ -18,6 +18,9 @@ Effort = Literal["quick", "paper"]
 QUICK_EPOCHS = 10
 """Epochs of training altogether, at most, of effort=quick."""
 
+ROWS: Mapping[str, float] = {"quick": 0.1, "paper": 1e-4}
+"""Factor of the penalty: the few steps of a quick training have to be drawn harder."""
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -69,7 +72,7 @@ class ADMM(Compressor):
     Args:
         num_iterations: Rounds of training and choosing.
         training_epochs: Epochs of training in a round.
-        row: The penalty's factor, rho in the paper.
+        row: The penalty's factor, rho in the paper; None for that of the effort, see `ROWS`.
         base_algo: The criterion: a name in `BASES`, with its defaults.
         effort: `paper` does all of it; `quick` at most ten epochs altogether, in as many rounds.
         **selection: Those of Compressor.
@@ -87,7 +90,7 @@ class ADMM(Compressor):
         *,
         num_iterations: int = 30,
         training_epochs: int = 5,
-        row: float = 1e-4,
+        row: float | None = None,
         base_algo: str = "l1_filter",
         effort: Effort = "paper",
         **selection: Any,
@@ -99,7 +102,8 @@ class ADMM(Compressor):
             for key, count in counts.items()
             if type(count) is not int or count < 1
         ]
-        if isinstance(row, bool) or not isinstance(row, int | float) or not row > 0:
+        number = isinstance(row, int | float) and not isinstance(row, bool)
+        if row is not None and not (number and row > 0):
             faults.append(f"row is above 0: it draws the weights to their sparse copy, got {row!r}")
         if base_algo not in BASES:
             faults.append(unknown("base_algo", base_algo, BASES))
@@ -108,7 +112,8 @@ class ADMM(Compressor):
         if faults:
             raise ConfigError([f"compressor.{fault}" for fault in faults])
         self.num_iterations, self.training_epochs = num_iterations, training_epochs
-        self.row, self.base_algo, self.effort = row, base_algo, effort
+        self.row: float = row if row is not None else ROWS[effort]
+        self.base_algo, self.effort = base_algo, effort
         self.base = BASES[base_algo]
         self.treatable = self.base.treatable  # type: ignore[misc]
         self.default_types = self.base.default_types  # type: ignore[misc]
@@ -134,10 +139,11 @@ class ADMM(Compressor):
         before = _share_outside(_weights(model), kept)
         announce(f"{self.name}, effort={self.effort}", task, epochs=rounds * epochs)
         split.project(_weights(model), kept)
-        for _ in range(rounds):
+        for number in range(rounds):
             task.given.train(
                 model,
                 epochs=epochs,
+                first_epoch=number * epochs,
                 penalty=lambda trained: split.penalty(trained, self.row),
                 after_step=enforce,
             )

@@ -110,7 +110,9 @@ class AGP(Compressor):
         announce(self.name, task, epochs=self.end_epoch)
         for epoch in self.epochs:
             if epoch > trained:
-                task.given.train(task.model, epochs=epoch - trained, after_step=enforce)
+                task.given.train(
+                    task.model, epochs=epoch - trained, first_epoch=trained, after_step=enforce
+                )
             trained = epoch
             step = gradual.update_epoch(epoch)
             notes = notes if step is None else step.notes

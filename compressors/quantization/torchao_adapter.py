@@ -31,7 +31,7 @@ def rounded_by_torchao(
     granularity = require("torchao.quantization.granularity", extra="torchao")
     columns = weight.shape[1]
     padding = -columns % (group_size or columns)  # torchao wants whole groups; zeros change none
-    layer = nn.Linear(columns + padding, len(weight), bias=False, device=weight.device)
+    layer = nn.Linear(columns + padding, len(weight), bias=False, device="meta")  # draws nothing
     layer.weight = nn.Parameter(F.pad(weight.detach(), (0, padding)))
     size = granularity.PerGroup(group_size) if group_size else granularity.PerAxis(0)
     config = quantization.IntxWeightOnlyConfig(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 from torch import nn
 
 from compressors.base import Task
-from compressors.pruning.admm import ADMM
+from compressors.pruning.admm import ADMM, ROWS
 from compressors.pruning.coupling import width
 from compressors.search.base import Search, whole
 from compressors.search.budget import Budget, Fit, uniform
@@ -27,7 +27,7 @@ class AutoCompress(SimulatedAnnealing):
         num_iterations: Rounds.
         admm_iterations: Rounds of training and choosing within a round.
         admm_epochs: Epochs of each of them.
-        row: The penalty's factor.
+        row: The penalty's factor; None for that of the effort, as in ADMM.
         max_evaluations: Candidates that may be scored in a round.
         **options: Those of SimulatedAnnealing.
 
@@ -58,7 +58,7 @@ class AutoCompress(SimulatedAnnealing):
         num_iterations: int = 3,
         admm_iterations: int | None = None,
         admm_epochs: int | None = None,
-        row: float = 1e-4,
+        row: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -70,7 +70,8 @@ class AutoCompress(SimulatedAnnealing):
         if faults:
             raise ConfigError(faults)
         preset = self.efforts[self.effort]
-        self.num_iterations, self.row = num_iterations, row
+        self.num_iterations = num_iterations
+        self.row = ROWS[self.effort] if row is None else row
         self.admm_iterations: int = admm_iterations or preset["admm_iterations"]
         self.admm_epochs: int = admm_epochs or preset["admm_epochs"]
         self._admm(1)  # checks the rest

@@ -159,6 +159,12 @@ def test_data_that_a_recipe_would_learn_from_and_is_not_there_is_told_before_the
     assert told in found[0]
 
 
+def test_a_search_for_the_worst_network_is_refused(configured: Configured) -> None:
+    line = ["measurements=[accuracy]", "compressor=net_adapt", "compressor.optimize_mode=minimize"]
+    (fault,) = faults(configured(*line))
+    assert "net_adapt.optimize_mode=minimize: the score of a recipe is an accuracy" in fault
+
+
 def test_a_recipe_that_learns_from_nothing_asks_for_no_train_split(
     configured: Configured, tmp_path: Path
 ) -> None:

@@ -85,9 +85,18 @@ def test_dorefa_weights_of_zero_are_no_fault() -> None:
 
 
 def test_a_binary_layer_counts_signs() -> None:
-    layer = Binary.of(linear([0.3, -0.2, 0.0]))
+    layer = Binary.of(linear([0.3, -0.2, 1e-9]))
     # signs of the weights + - +, of the inputs - - +
     assert layer(torch.tensor([[-5.0, -0.1, 0.0]])).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("bits", [None, 1, 2, 8])
+def test_a_weight_that_was_zeroed_is_computed_as_zero(bits: int | None) -> None:
+    weights = linear([0.3, 0.0, -0.2])
+    layer = (
+        Binary.of(weights) if bits is None else DoReFa.of(weights, weight_bits=bits, input_bits=8)
+    )
+    assert (layer.weight == 0).tolist() == [[False, True, False]]
 
 
 def fake(layer: nn.Module, **changed: object) -> FakeQuantized:

@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from core.app import CONFIG
 from core.errors import ConfigError
@@ -273,6 +273,25 @@ def test_every_epoch_has_an_order_of_its_own(fit_quietly: Fit) -> None:
         fit_quietly(Line(), loader, epochs=3, callbacks=[Order()])
     assert orders[:3] == orders[3:]
     assert len({tuple(order) for order in orders}) > 1
+
+
+def test_a_training_in_parts_sees_what_one_in_a_piece_sees(fit_quietly: Fit) -> None:
+    seen: list[list[float]] = []
+
+    class Order(pl.Callback):
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, out: Any, batch: Any, i: int
+        ) -> None:
+            seen.append(batch[0].flatten().tolist())
+
+    data = [(torch.full((1, 1, 1), i / 8), i % 2) for i in range(8)]
+    for parts in ([(3, 0)], [(1, 0), (2, 1)]):
+        for epochs, first in parts:
+            sampler = RandomSampler(data, generator=torch.Generator())
+            loader = DataLoader(data, 8, sampler=sampler, generator=torch.Generator())
+            fit_quietly(Line(), loader, epochs=epochs, first_epoch=first, callbacks=[Order()])
+    assert seen[:3] == seen[3:]
+    assert len({tuple(order) for order in seen}) == 3
 
 
 class AtEpoch:

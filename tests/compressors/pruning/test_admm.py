@@ -37,8 +37,10 @@ def test_the_split_of_a_matrix_goes_as_worked_by_hand() -> None:
     trained = [matrix([2.0, 1.0], [1.0, -4.0]), *[matrix([1.0, 0.9], [0.5, -4.0])] * 2]
     told: list[float] = []
 
-    def train(model: nn.Module, *, epochs: int, penalty: Any, after_step: Any) -> None:
-        assert (epochs, after_step) == (4, enforce)
+    def train(
+        model: nn.Module, *, epochs: int, first_epoch: int, penalty: Any, after_step: Any
+    ) -> None:
+        assert (epochs, first_epoch, after_step) == (4, 4 * len(told), enforce)
         told.append(penalty(model).item())
         model.a.weight.data = trained[len(told) - 1]
 

@@ -30,7 +30,8 @@ def pruned(**options: Any) -> tuple[nn.Module, list[Any]]:
     """The pruned network, and what was trained: epochs, filters, zeros of the first layer."""
     trained = []
 
-    def train(model: nn.Module, *, epochs: int, after_step: Any) -> None:
+    def train(model: nn.Module, *, epochs: int, first_epoch: int, after_step: Any) -> None:
+        assert first_epoch == sum(done for done, *_ in trained)
         assert after_step is enforce
         trained.append((epochs, model.a.out_channels, int((model.a.weight == 0).sum())))
 

@@ -34,8 +34,10 @@ def back(found: Rounded, group_size: int | None, columns: int) -> Tensor:
 @pytest.fixture
 def torchao() -> None:
     logging.disable(logging.WARNING)  # torch complains of how torchao is written
-    pytest.importorskip("torchao")
-    logging.disable(logging.NOTSET)
+    try:
+        pytest.importorskip("torchao")
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @pytest.mark.slow
