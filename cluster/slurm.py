@@ -55,11 +55,6 @@ class Settings:
     options: Mapping[str, Any]
     max_requeues: int
 
-    @property
-    def tasks(self) -> int:
-        """Processes of a job."""
-        return int(self.options.get("nodes", 1)) * int(self.options.get("ntasks_per_node", 1))
-
 
 def submit(commands: Sequence[Command], settings: Settings, *, dependency: str = "") -> list[str]:
     """Send one array; returns the job id of each command, in their order.

@@ -1,23 +1,15 @@
 """Weights and activations of a few bits, trained as such."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from compressors.base import Decision, Task
+from compressors.quantization.bits import bits_faults
 from compressors.quantization.trained import TrainedInFewBits, without_first
 from core.errors import IncompatibleModel
 
 TYPES = ("weight", "input")
 FEWEST, MOST = 1, 8
-
-
-def _bits_faults(bits: Any) -> Iterator[str]:
-    if isinstance(bits, Mapping) and set(bits) != set(TYPES):
-        yield f"quant_bits is a number or {{weight: number, input: number}}, got {dict(bits)}"
-        return
-    for number in bits.values() if isinstance(bits, Mapping) else [bits]:
-        if type(number) is not int or not FEWEST <= number <= MOST:
-            yield f"quant_bits is an int from {FEWEST} to {MOST}, got {number!r}"
 
 
 class DoReFa(TrainedInFewBits):
@@ -40,7 +32,7 @@ class DoReFa(TrainedInFewBits):
 
     treatable: ClassVar = ("Conv1d", "Conv2d", "Conv3d", "Linear")
     default_types: ClassVar = treatable
-    amounts: ClassVar = {"quant_bits": _bits_faults}
+    amounts: ClassVar = {"quant_bits": bits_faults(TYPES, fewest=FEWEST, most=MOST)}
     simulated: ClassVar = True
 
     def __init__(

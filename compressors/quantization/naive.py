@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.base import Compressor, Decision, Task
+from compressors.quantization.bits import bits_faults
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 FEWEST, MOST = 2, 16
@@ -40,15 +41,6 @@ def _type_faults(types: Any) -> Iterator[str]:
         yield f"quant_types is [weight]: this quantizer rounds nothing else, got {types!r}"
 
 
-def _bits_faults(bits: Any) -> Iterator[str]:
-    if isinstance(bits, Mapping) and set(bits) != {"weight"}:
-        yield f"quant_bits is a number or {{weight: number}}, got {dict(bits)}"
-        return
-    number = bits["weight"] if isinstance(bits, Mapping) else bits
-    if isinstance(number, bool) or not isinstance(number, int) or not FEWEST <= number <= MOST:
-        yield f"quant_bits is an int from {FEWEST} to {MOST}, got {number!r}"
-
-
 class Naive(Compressor):
     """Rounds weights symmetrically, with the scale max |w| / (2^(bits-1) - 1) of each channel.
 
@@ -69,7 +61,10 @@ class Naive(Compressor):
         "Linear",
     )
     default_types: ClassVar = treatable
-    amounts: ClassVar = {"quant_types": _type_faults, "quant_bits": _bits_faults}
+    amounts: ClassVar = {
+        "quant_types": _type_faults,
+        "quant_bits": bits_faults(("weight",), fewest=FEWEST, most=MOST),
+    }
     spares_heads: ClassVar = False
     simulated: ClassVar = True
 

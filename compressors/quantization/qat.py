@@ -7,6 +7,7 @@ from torch import nn
 
 from compressors.base import Decision, Task
 from compressors.deployment import classifier_of, deployed
+from compressors.quantization.bits import bits_faults
 from compressors.quantization.onnx_int8 import OnnxStatic
 from compressors.quantization.trained import TrainedInFewBits
 from core.errors import ConfigError, IncompatibleModel, unknown
@@ -22,15 +23,6 @@ def _type_faults(types: Any) -> Iterator[str]:
     given = [types] if isinstance(types, str) else list(types or [])
     if not given or not set(given) <= set(TYPES):
         yield f"quant_types are some of {list(TYPES)}, got {types!r}"
-
-
-def _bits_faults(bits: Any) -> Iterator[str]:
-    if isinstance(bits, Mapping) and set(bits) != set(TYPES):
-        yield f"quant_bits is a number or {{weight: number, input: number}}, got {dict(bits)}"
-        return
-    for number in bits.values() if isinstance(bits, Mapping) else [bits]:
-        if type(number) is not int or not FEWEST <= number <= MOST:
-            yield f"quant_bits is an int from {FEWEST} to {MOST}, got {number!r}"
 
 
 class QAT(TrainedInFewBits):
@@ -62,7 +54,10 @@ class QAT(TrainedInFewBits):
 
     treatable: ClassVar = ("Conv1d", "Conv2d", "Conv3d", "Linear")
     default_types: ClassVar = treatable
-    amounts: ClassVar = {"quant_types": _type_faults, "quant_bits": _bits_faults}
+    amounts: ClassVar = {
+        "quant_types": _type_faults,
+        "quant_bits": bits_faults(TYPES, fewest=FEWEST, most=MOST),
+    }
     spares_heads: ClassVar = False
     needs: ClassVar = frozenset({"train", "batches"})
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, cast
 
 from torch import nn
@@ -129,7 +128,7 @@ class Sensitivity(Search):
             model,
             oracle.task.example_inputs,
             lambda network: sign * oracle.ask(network),
-            criterion=partial(CRITERIA[self.base_algo]),
+            criterion=CRITERIA[self.base_algo],
             sparsities=self.scanned_sparsities,
             layers=list(oracle.filters),
             stop=Stop(drop=self.acc_drop_threshold),
