@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.digest import digest
 from core.errors import IncompatibleModel, unknown
 from models.channels import Kept, cut, kept_channels, kept_of
-from models.replacements import made_of
+from models.replacements import made_of, why_bound
 
 Side = Literal["in", "out"]
 Sides = Mapping[Side, Sequence[int]]
@@ -179,7 +179,10 @@ def zeros_of(model: nn.Module) -> Mapping[str, Tensor]:
 
 def _replace_layers(model: nn.Module, edits: Edits) -> None:
     for name, spec in edits.replaced.items():
-        _replace(model, name, made_of(_find(model, name), spec))
+        layer = _find(model, name)
+        if obstacle := why_bound(model, layer):
+            raise IncompatibleModel(f"{name} cannot be replaced: {obstacle}")
+        _replace(model, name, made_of(layer, spec))
 
 
 def _held(
@@ -312,13 +315,18 @@ def _cut_parameter(old: nn.Parameter, kept: Tensor) -> nn.Parameter:
 
 def _find(model: nn.Module, name: str) -> Any:
     """Module or parameter called `name`."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    if name in modules:
-        return modules[name]
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    if name in parameters:
-        return parameters[name]
-    raise LookupError(unknown("module or parameter", name, [n for n in modules if n]))
+    if not name:
+        return model
+    *path, leaf = name.split(".")
+    holder: Any = model
+    for part in path:
+        holder = getattr(holder, "_modules", {}).get(part)
+    parts = {**getattr(holder, "_parameters", {}), **getattr(holder, "_modules", {})}
+    found = parts.get(leaf)
+    if found is None:
+        known = [known for known, _ in model.named_modules(remove_duplicate=False) if known]
+        raise LookupError(unknown("module or parameter", name, known))
+    return found
 
 
 def _replace(model: nn.Module, name: str, new: nn.Module | nn.Parameter) -> None:

@@ -33,6 +33,28 @@ class Replacement(nn.Module, ABC):
         """
 
 
+def why_bound(model: nn.Module, layer: nn.Module) -> str:
+    """Why a layer cannot become another one alone, as a sentence; empty where it can.
+
+    Args:
+        model: The whole network.
+        layer: One of its parts.
+
+    Example:
+        >>> pair = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        >>> pair[1].weight = pair[0].weight
+        >>> why_bound(pair, pair[0])
+        'another place of the network has it, or its weights, as well'
+    """
+    parts, own = list(model.modules()), set(layer.modules())
+    places = sum(child is layer for part in parts for child in part._modules.values())
+    weights = {id(parameter) for parameter in layer.parameters()}
+    others = (p for part in parts if part not in own for p in part._parameters.values())
+    if places > 1 or any(id(parameter) in weights for parameter in others):
+        return "another place of the network has it, or its weights, as well"
+    return ""
+
+
 def made_of(layer: nn.Module, spec: Mapping[str, Any]) -> Replacement:
     """The replacement that a specification describes.
 

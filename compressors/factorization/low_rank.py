@@ -22,6 +22,7 @@ from compressors.selection import sparsity_faults
 from core.errors import ConfigError, IncompatibleModel, unknown
 from models.edits import Edits, history
 from models.factorized import Factorized, Method, why_whole
+from models.replacements import why_bound
 
 Choice = Literal["auto", "svd", "tucker2", "spatial"]
 
@@ -204,11 +205,9 @@ def _obstacle(task: Task, layer: nn.Module) -> str:
     why = why_whole(layer)
     if why:
         return why
-    weight = cast(Tensor, layer.weight)
-    if not bool(weight.any()):
+    if not bool(cast(Tensor, layer.weight).any()):
         return "its weights are zero"
-    owners = [n for n, p in task.model.named_parameters(remove_duplicate=False) if p is weight]
-    return "its weights are those of another layer too" if len(owners) > 1 else ""
+    return why_bound(task.model, layer)
 
 
 def _filled_zeros(task: Task, splits: Iterable[str]) -> list[str]:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from compressors.base import Compressor, Decision, Task
 from compressors.quantization.bits import bits_faults
+from compressors.quantization.bound import free_of_others
+from core.errors import IncompatibleModel
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 FEWEST, MOST = 2, 16
@@ -80,17 +82,20 @@ class Naive(Compressor):
     def decide(self, task: Task) -> Decision:
         """Round the weights of each layer in the private copy."""
         used: dict[str, int] = {}
-        for name, entry in task.selection.entries.items():
-            layer, bits = task.layer(name), entry["quant_bits"]
+        layers, notes = free_of_others(task, task.selection.layers)
+        if not layers:
+            raise IncompatibleModel(f"{self.name}: {'; '.join(notes)}; nothing else is left")
+        for name in layers:
+            layer, bits = task.layer(name), task.selection.entries[name]["quant_bits"]
             used[name] = bits["weight"] if isinstance(bits, Mapping) else bits
             weight = layer.get_parameter("weight")
             with torch.no_grad():
                 dim = 1 if isinstance(layer, TRANSPOSED) else 0
                 weight.copy_(rounded(weight, bits=used[name], dim=dim))
         shown = ", ".join(map(str, sorted(set(used.values()))))
-        note = (
+        notes.append(
             f"simulated: the weights of {len(used)} layers are rounded to {shown} bits, but stored "
             "and computed as floats, so neither file nor latency shrinks"
         )
         achieved = {"simulated": True, "quantized_layers": len(used)}
-        return Decision(model=task.model, notes=[note], achieved=achieved)
+        return Decision(model=task.model, notes=notes, achieved=achieved)

@@ -8,6 +8,7 @@ from torch import nn
 from compressors.base import Decision, Task
 from compressors.deployment import classifier_of, deployed
 from compressors.quantization.bits import bits_faults
+from compressors.quantization.bound import free_of_others
 from compressors.quantization.onnx_int8 import OnnxStatic
 from compressors.quantization.trained import TrainedInFewBits
 from core.errors import ConfigError, IncompatibleModel, unknown
@@ -108,21 +109,23 @@ class QAT(TrainedInFewBits):
         """Train in few bits; make the file of it, if wanted."""
         if self.chosen["deploy"] is not None:
             classifier_of(task)
-        layers = task.selection.layers
+        layers, notes = free_of_others(task, task.selection.layers)
+        if not layers:
+            raise IncompatibleModel(f"{self.name}: {'; '.join(notes)}; nothing else is left")
         replaced = {name: self._spec(task.selection.entries[name]) for name in layers}
         self.train(task, replaced, after_step=_keep_statistics)
         unseen = [name for name in layers if not int(cast(Any, task.layer(name)).steps)]
         if unseen:
             raise IncompatibleModel(f"{', '.join(unseen)}: no batch of training came through")
         if self.chosen["deploy"] is not None:
-            return self._deployed(task)
-        note = (
+            return self._deployed(task, notes)
+        notes.append(
             f"simulated: {len(layers)} layers were trained in few bits and compute with them as "
             "floats; the weights are stored as training goes on with them, so neither file nor "
             "latency shrinks"
         )
         achieved = {"simulated": True, "quantized_layers": len(layers)}
-        return Decision(model=task.model, notes=[note], achieved=achieved)
+        return Decision(model=task.model, notes=notes, achieved=achieved)
 
     def _spec(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """The layer an entry asks for."""
@@ -138,7 +141,7 @@ class QAT(TrainedInFewBits):
             "decay": self.chosen["ema_decay"],
         }
 
-    def _deployed(self, task: Task) -> Decision:
+    def _deployed(self, task: Task, notes: list[str]) -> Decision:
         """The trained weights and ranges as an integer file."""
         ranges = {
             f"{task.prefix}{name}": (float(part.low), float(part.high))
@@ -161,7 +164,8 @@ class QAT(TrainedInFewBits):
         made = deployed(
             RUNTIME, floats, task.example_inputs, lambda path: maker.write(path, list(maker.nodes))
         )
-        notes = [f"{', '.join(lost)}: not in the exported graph"] if lost else []
+        if lost:
+            notes.append(f"{', '.join(lost)}: not in the exported graph")
         achieved = {"quantized_layers": len(maker.nodes)}
         return Decision(model=made, notes=notes, achieved=achieved)
 

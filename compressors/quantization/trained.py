@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.base import Compressor, Task
+from compressors.quantization.bound import free_of_others
 from compressors.tracing import LAYERS
 from core.errors import ConfigError
 from models.edits import Edits, enforce, perform
@@ -101,10 +102,11 @@ def first_layer(model: nn.Module, inputs: Tensor) -> str:
 
 
 def without_first(task: Task) -> tuple[list[str], list[str]]:
-    """Layers with weights to treat, without the first unless it is named, and a sentence."""
+    """Layers to treat: not the first unless it is named, none that is shared; and sentences."""
+    layers, notes = free_of_others(task, task.selection.layers)
     first = first_layer(task.model, task.example_inputs).removeprefix(task.prefix)
     entry = task.selection.entries.get(first)
     if entry is None or first in (entry.get("op_names") or ()):
-        return task.selection.layers, []
-    kept = [name for name in task.selection.layers if name != first]
-    return kept, [f"the first layer {first} stays in floats; name it to treat it"]
+        return layers, notes
+    kept = [name for name in layers if name != first]
+    return kept, [*notes, f"the first layer {first} stays in floats; name it to treat it"]

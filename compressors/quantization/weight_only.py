@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from torch import nn
 
 from compressors.base import Compressor, Decision, Task
+from compressors.quantization.bound import free_of_others
 from compressors.quantization.share import share_of
 from compressors.quantization.torchao_adapter import rounded_by_torchao
 from core.errors import ConfigError, IncompatibleModel, unknown
@@ -58,8 +59,9 @@ class WeightOnly(Compressor):
         """Put layers of integers in place of those that are nothing but linear."""
         layers = {name: task.layer(name) for name in task.selection.layers}
         odd = [name for name, layer in layers.items() if not _is_plain(layer)]
-        done = [name for name in layers if name not in odd]
-        notes = [f"{', '.join(odd)}: left in floats, more than a linear layer"] if odd else []
+        done, notes = free_of_others(task, (name for name in layers if name not in odd))
+        if odd:
+            notes.append(f"{', '.join(odd)}: left in floats, more than a linear layer")
         if not done:
             raise IncompatibleModel(" ".join([f"{self.name}:", *notes]))
         spec = {

@@ -138,7 +138,10 @@ def test_shared_weights_stay_shared() -> None:
     model.c.weight = model.b.weight
     decision = plan(model, energy=0.3, method="svd")
     assert [*decision.edits.replaced] == ["a"]
-    assert "b, c: left whole, its weights are those of another layer too" in decision.notes
+    assert (
+        "b, c: left whole, another place of the network has it, or its weights, as well"
+        in decision.notes
+    )
 
 
 def test_a_network_in_which_nothing_saves_is_refused() -> None:
