@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster import manifest as manifests
 from cluster.manifest import FAILED, Manifest
-from cluster.states import Seen, count, is_over, look
+from cluster.states import Seen, count, look
 from cluster.watch import SHOWN_JOBS, cancel, failures, overview, save, watch
 from store.layout import Layout
 
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(manifest: Manifest, *, every_job: bool) -> int:
     seen = look(manifest)
-    if is_over(seen):
-        save(manifest, seen)
+    save(manifest, seen)
     sys.stdout.write(f"started {manifest.started}: {shlex.join(manifest.command)}\n")
     most = len(seen) if every_job else SHOWN_JOBS
     Console().print(overview(manifest, seen, most=most))

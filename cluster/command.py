@@ -5,19 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from cluster.progress import TAIL_LINES, Progress
+from cluster.progress import Progress, last_lines, log_file
 
 PATIENCE_S = 10.0
 """For a command that is asked to end; cells are committed whole, so nothing is lost by force."""
 
-DEAF = ("sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
-"""SLURM signals every process of a step. Only ours asks for a requeue: the command ignores the
-signals, and Lightning, which finds them taken, does not requeue either."""
+TIED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("tied.py")))
 
 
 @dataclass
@@ -31,7 +30,8 @@ class Command:
         job: Id of the job.
         environment: Variables to add.
         max_requeues: How often the job may go back into the queue.
-        session: Whether an interrupt of the terminal is kept from the command.
+        session: Whether it is a child of this machine: kept from an interrupt of the terminal,
+            which its parent passes on, and ended when its parent is killed.
     """
 
     line: list[str]
@@ -43,22 +43,25 @@ class Command:
     session: bool = False
     _process: Any = field(default=None, init=False, repr=False)
     _progress: Any = field(default=None, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Run to the end, and end this process with the command's exit code where it is not 0."""
-        exit_code, tail = self.run(None, sys.stderr.buffer)
+        exit_code, tail = self.run()
         if exit_code:
             sys.stderr.write(f"{tail[-1] if tail else 'ended'}: exit code {exit_code}\n")
             sys.exit(exit_code)
         return exit_code
 
-    def run(self, output: IO[bytes] | None, errors: IO[bytes]) -> tuple[int, list[str]]:
+    def run(self) -> tuple[int, list[str]]:
         """Exit code, 128 + n for signal n, and last lines of the error stream."""
-        requeues = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        known = {} if self.session else os.environ
+        requeues = int(known.get("SLURM_RESTART_COUNT", "0"))
         self._progress = Progress(
             job=self.job,
-            rank=int(os.environ.get("SLURM_PROCID", "0")) if _in_slurm() else 0,
-            slurm=_slurm_id(),
+            rank=int(known.get("SLURM_PROCID", "0")),
+            ranks=int(known.get("SLURM_STEP_NUM_TASKS", "1")),
+            slurm=_slurm_id(known),
             requeues=requeues,
             started=time.time(),
         )
@@ -66,34 +69,39 @@ class Command:
         if requeues > self.max_requeues:
             return self._end(1, [_too_often(requeues, self.max_requeues)])
         try:
-            return self._end(*self._carry_out(output, errors))
+            return self._end(*self._carry_out())
         except OSError as error:  # the node does not see the folder, or has no memory left
             return self._end(1, [f"the command could not be started: {error}"])
 
-    def _carry_out(self, output: IO[bytes] | None, errors: IO[bytes]) -> tuple[int, list[str]]:
-        tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        with subprocess.Popen(
-            [*DEAF, *self.line],
-            cwd=self.cwd,
-            env={**os.environ, **self.environment},
-            stdout=output,
-            stderr=subprocess.PIPE,
-            start_new_session=self.session,
-        ) as process:
-            self._process = process
-            assert process.stderr is not None
-            for line in process.stderr:
-                tail.append(line)
-                errors.write(line)
-                errors.flush()
-        said = [line.decode(errors="replace").rstrip() for line in tail]
-        if process.returncode >= 0:
-            return process.returncode, said
-        name = signal.Signals(-process.returncode).name
-        return 128 - process.returncode, [*said, f"killed by {name}"]
+    def _carry_out(self) -> tuple[int, list[str]]:
+        """The log is written by the command itself: a pipe would last as long as its children."""
+        log = log_file(Path(self.sweep), self.job, self._progress.slurm, self._progress.rank)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors, self._output(log) as output:
+            start = log.stat().st_size
+            self._process = subprocess.Popen(
+                [*TIED, str(os.getpid()), *self.line],
+                cwd=self.cwd,
+                env={**threads_of_rank(os.environ), **os.environ, **self.environment},
+                stdout=output,
+                stderr=errors,
+                start_new_session=self.session,
+            )
+            if self._stopped:
+                self._signal(signal.SIGTERM)
+            code = self._process.wait()
+        said = last_lines(log, start)
+        if code >= 0:
+            return code, said
+        return 128 - code, [*said, f"killed by {signal.Signals(-code).name}"]
+
+    def _output(self, log: Path) -> AbstractContextManager[IO[bytes] | None]:
+        """Where its results go: beside the log, or where SLURM has put ours."""
+        return log.with_suffix(".out").open("ab") if self.session else nullcontext()
 
     def stop(self) -> None:
         """End the command, by force if need be."""
+        self._stopped = True
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -102,13 +110,16 @@ class Command:
             process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
+        if self.session:  # its children may have missed the polite word
+            self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         """To the command, and to the ranks it has started where they are a group of their own."""
-        if self.session:
-            os.killpg(self._process.pid, number)
-        else:
-            self._process.send_signal(number)
+        with suppress(ProcessLookupError):
+            if self.session:
+                os.killpg(self._process.pid, number)
+            else:
+                self._process.send_signal(number)
 
     def checkpoint(self) -> Any:
         """What goes back into the queue: the same command, which finds its committed cells."""
@@ -128,6 +139,21 @@ class Command:
         return exit_code, tail
 
 
+def threads_of_rank(environment: Mapping[str, str]) -> dict[str, str]:
+    """Threads that SLURM's cores allow a rank, where it tells them.
+
+    Example:
+        >>> threads_of_rank({"SLURM_CPUS_ON_NODE": "8", "SLURM_NTASKS_PER_NODE": "2"})
+        {'OMP_NUM_THREADS': '4'}
+    """
+    if "SLURM_CPUS_ON_NODE" not in environment:
+        return {}
+    ranks = int(environment.get("SLURM_NTASKS_PER_NODE", "1"))
+    shared = int(environment["SLURM_CPUS_ON_NODE"]) // ranks
+    cores = int(environment.get("SLURM_CPUS_PER_TASK", shared))
+    return {"OMP_NUM_THREADS": str(max(1, cores))}
+
+
 def _too_often(requeues: int, allowed: int) -> str:
     return (
         f"stopped by SLURM {requeues} times, max_requeues allows {allowed} requeues; what is "
@@ -135,14 +161,8 @@ def _too_often(requeues: int, allowed: int) -> str:
     )
 
 
-def _in_slurm() -> bool:
-    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
-
-
-def _slurm_id() -> str | None:
-    if not _in_slurm():
+def _slurm_id(known: Mapping[str, str]) -> str | None:
+    if known.get("SUBMITIT_EXECUTOR") != "slurm":
         return None
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array:
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
+    array = known.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{known['SLURM_ARRAY_TASK_ID']}" if array else known.get("SLURM_JOB_ID")

@@ -1,6 +1,6 @@
 """The jobs of a sweep, from its overrides: pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,11 @@ from core.errors import ConfigError
 
 RECIPE = ("compressor", "finetune", "then")
 """Top-level keys that say what is done to a baseline; jobs that differ in them alone share it."""
+
+NO_BASELINE = ("tuning", "seed", "name", "wandb")
+"""Top-level keys that decide no record of a baseline; `seed` decides random weights alone."""
+
+RANDOM_WEIGHTS = "model.pretrained=false"
 
 ELSEWHERE = ("hydra", "wandb", "name")
 """Top-level keys that never change what a command commits."""
@@ -24,7 +29,7 @@ class Job:
     Args:
         id: Position in the sweep, `0007`; also the name of the job's files.
         overrides: What stands behind `python evaluate.py`.
-        wave: 0 for a job that makes a baseline, 1 for those that find it made.
+        wave: Order of the start: those that make baselines, then those that find them made.
     """
 
     id: str
@@ -32,14 +37,18 @@ class Job:
     wave: int
 
 
-def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
+def jobs_of(lines: Sequence[Sequence[str]], most: int | None = None) -> list[Job]:
     """Number the distinct command lines of a sweep and say which go first.
 
     Of the jobs that share a baseline one goes first: that of the baseline itself, or where there
     is none, the first.
 
+    Args:
+        lines: Overrides of each job.
+        most: Jobs of a wave; what is over goes into the next.
+
     Raises:
-        ConfigError: They differ in where they run.
+        ConfigError: They differ in where they run, or a wave may have no job.
 
     Example:
         >>> [(job.id, job.wave) for job in jobs_of([["compressor=l1"], ["compressor=none"]])]
@@ -50,25 +59,39 @@ def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
     leaders: dict[tuple[str, ...], tuple[str, ...]] = {}
     for line in sorted(distinct, key=is_baseline, reverse=True):
         leaders.setdefault(baseline_line(line), line)
+    leading = set(leaders.values())
+    first = [line for line in distinct if line in leading]
+    others = [line for line in distinct if line not in leading]
+    batches = [*_batches(first, most), *_batches(others, most)]
+    wave = {line: number for number, batch in enumerate(batches) for line in batch}
     width = len(str(len(distinct) - 1))
     return [
-        Job(
-            id=f"{number:0{width}d}",
-            overrides=line,
-            wave=0 if leaders[baseline_line(line)] == line else 1,
-        )
+        Job(id=f"{number:0{width}d}", overrides=line, wave=wave[line])
         for number, line in enumerate(distinct)
     ]
 
 
+def _batches(lines: list[tuple[str, ...]], most: int | None) -> Iterator[list[tuple[str, ...]]]:
+    if most is not None and most < 1:
+        raise ConfigError([f"hydra.sweeper.max_batch_size is 1 or more, or null, got {most}"])
+    size = most or max(1, len(lines))
+    for start in range(0, len(lines), size):
+        yield lines[start : start + size]
+
+
 def baseline_line(line: Sequence[str]) -> tuple[str, ...]:
-    """What is left of a command line without the recipe.
+    """What of a command line decides the records of its baseline.
 
     Example:
         >>> baseline_line(["model=a", "compressor=l1", "compressor.sparsity=0.5", "seed=1"])
-        ('model=a', 'seed=1')
+        ('model=a',)
     """
-    return tuple(override for override in line if root_of(override) not in RECIPE)
+    kept = "seed" if any(each.lstrip("+").lower() == RANDOM_WEIGHTS for each in line) else None
+    return tuple(
+        override
+        for override in line
+        if (root := root_of(override)) not in RECIPE and (root not in NO_BASELINE or root == kept)
+    )
 
 
 def is_baseline(line: Sequence[str]) -> bool:

@@ -6,14 +6,15 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import (
@@ -32,13 +33,15 @@ from cluster import manifest as manifests
 from cluster import slurm, snapshot
 from cluster.command import Command
 from cluster.jobs import Job, is_certain, jobs_of, receipt_key, sweep_digest
-from cluster.local import Processes, threads_each
+from cluster.local import Processes, ended_by_signals, threads_each
+from cluster.locks import claimed
 from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
-from cluster.states import Seen, finished, look
+from cluster.states import Seen, finished, is_lost, look
 from cluster.watch import failures, how_to, job_table, overview, save, watch
 from core.errors import ConfigError
 from core.files import this_host
+from core.names import slug
 from core.origin import ROOT, code_digest, git_state
 from store.layout import Layout
 from store.receipts import ASKED_FOR, CODE_ASKED_FOR, is_committed
@@ -69,25 +72,46 @@ class Sweep:
         """Run or send what is not committed; returns one result a job that this process ran."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        jobs = jobs_of(lines)
+        jobs = jobs_of(lines, most=OmegaConf.select(self.config, "hydra.sweeper.max_batch_size"))
         if self.is_dry:
             return self._show(jobs)
         if self.options["kind"] == "slurm":
             slurm.require()
-        manifest = self._manifest(jobs)
-        manifests.write(manifest)
-        committed = sum(job.state == COMMITTED for job in manifest.jobs)
-        if committed:
-            rest = len(_open(manifest))
-            self._say(f"{committed} of {len(jobs)} jobs are committed already, {rest} to start")
-        if self.is_here:
-            return self._run_all_here(manifest)
-        code = self._take_code(manifest)
-        if self.options["kind"] == "slurm":
-            self._send(replace(manifest, **code))
-        else:
-            self._run_processes(replace(manifest, **code))
+        digest = sweep_digest(jobs, self.surroundings)
+        with self._alone(digest) as lock:
+            manifest = self._manifest(jobs, digest)
+            manifests.create(manifest)
+            committed = sum(job.state == COMMITTED for job in manifest.jobs)
+            if committed:
+                rest = len(_open(manifest))
+                self._say(f"{committed} of {len(jobs)} jobs are committed already, {rest} to start")
+            if self.is_here:
+                return self._run_all_here(manifest)
+            manifest = self._take_code(manifest)
+            if self.options["kind"] == "processes":
+                self._run_processes(manifest)
+                return []
+            manifest = self._send(manifest, lock)
+        self._follow(manifest)
         return []
+
+    @contextmanager
+    def _alone(self, digest: str) -> Iterator[int]:
+        """Nobody else starts this sweep meanwhile: until it is sent, or here until it has ended.
+
+        Raises:
+            ConfigError: Somebody does.
+        """
+        lock = self.layout.root / "locks" / f"{digest}.lock"
+        with ExitStack() as stack:
+            try:
+                kept = stack.enter_context(
+                    claimed(lock, "the same sweep", f"python -m cluster status {self.folder}")
+                )
+            except ConfigError:
+                self._leave_nothing()
+                raise
+            yield kept
 
     @property
     def is_dry(self) -> bool:
@@ -138,11 +162,8 @@ class Sweep:
 
     # What is to be done.
 
-    def _manifest(self, jobs: list[Job]) -> Manifest:
+    def _manifest(self, jobs: list[Job], digest: str) -> Manifest:
         """What is committed is left out; what an earlier start has in the queue is followed."""
-        if (self.folder / manifests.NAME).exists():
-            raise ConfigError([f"{self.folder} holds a sweep; set another hydra.sweep.dir"])
-        digest = sweep_digest(jobs, self.surroundings)
         active = self._active(digest)
         return Manifest(
             folder=str(self.folder),
@@ -156,6 +177,7 @@ class Sweep:
             git=git_state(),
             code=str(ROOT),
             options=_plain(self.options),
+            token=uuid4().hex[:8],
             jobs=[active.get(job.id) or self._entry(job) for job in jobs],
         )
 
@@ -193,7 +215,7 @@ class Sweep:
             return {}
         found: dict[str, Entry] = {}
         for earlier in manifests.earlier(self.layout, digest):
-            if all(job.state in ENDED for job in earlier.jobs):
+            if all(job.state in ENDED and not is_lost(job) for job in earlier.jobs):
                 continue
             for each in look(earlier):
                 if each.entry.slurm and each.state not in ENDED:
@@ -213,7 +235,9 @@ class Sweep:
             code = _code_of(result)
             progress.at_end(now=time.time(), exit_code=code, tail=[]).write(self.folder)
             results.append(result)
-        save(manifest, look(manifest))
+        seen = look(manifest)
+        save(manifest, seen)
+        self._show_end(manifest, seen)
         return results
 
     def _run_here(self, number: int, job: Job, asking: dict[str, str]) -> JobReturn:
@@ -233,17 +257,19 @@ class Sweep:
 
     # As processes, here or there.
 
-    def _take_code(self, manifest: Manifest) -> dict[str, Any]:
-        """A snapshot of the code, or the code itself."""
+    def _take_code(self, manifest: Manifest) -> Manifest:
+        """With a snapshot of the code, or the code itself."""
         if not self.options["snapshot"] or not _open(manifest):
-            return {}
+            return manifest
         taken = snapshot.take(self.folder / "snapshot")
         if code_digest() != self.code:
             raise ConfigError(["the code changed while it was copied; type the command again"])
         if taken.left_out:
             shown = ", ".join(taken.left_out[:5]) + (", ..." if len(taken.left_out) > 5 else "")
             self._say(f"not in the snapshot, as git does not track them: {shown}")
-        return {"code": str(taken.folder), "git": taken.git}
+        return manifests.update(
+            manifest.path, lambda stored: replace(stored, code=str(taken.folder), git=taken.git)
+        )
 
     def _command(self, job: Entry, manifest: Manifest) -> Command:
         shared = self.options["kind"] == "processes"
@@ -277,19 +303,19 @@ class Sweep:
         return [each for each in typed if not each.lstrip("+~").startswith(NOT_FOR_A_JOB)]
 
     def _run_processes(self, manifest: Manifest) -> None:
-        manifests.write(manifest)
         waves = [[self._command(job, manifest) for job in wave] for wave in _waves(manifest)]
         processes = Processes(waves, n_jobs=self.options["n_jobs"])
         runner = threading.Thread(target=processes.run, daemon=True)
-        runner.start()
         try:
-            seen = watch(
-                manifest,
-                every_s=self.options["poll_seconds"],
-                ask=_interrupted,
-                alive=runner.is_alive,
-            )
-        except KeyboardInterrupt:
+            with ended_by_signals():
+                runner.start()
+                seen = watch(
+                    manifest,
+                    every_s=self.options["poll_seconds"],
+                    ask=_interrupted,
+                    alive=runner.is_alive,
+                )
+        except (KeyboardInterrupt, SystemExit):
             processes.stop()
             runner.join()
             save(manifest, look(manifest))
@@ -297,30 +323,55 @@ class Sweep:
         runner.join()
         self._conclude(manifest, [_not_started(each, processes.failures) for each in seen])
 
-    def _send(self, manifest: Manifest) -> None:
-        manifests.write(manifest)
+    def _send(self, manifest: Manifest, lock: int) -> Manifest:
+        """Send one array a wave; returns the manifest as it is then.
+
+        Raises:
+            SlurmError: Nothing could be sent.
+        """
         settings = self._settings(Path(manifest.code))
         if _open(manifest) and not slurm.has_accounting():
             self._say(
-                "this cluster keeps no accounting: a job that is killed is noticed only when it "
-                "has left the queue, and nobody can tell why"
+                "this cluster keeps no accounting: some minutes after its end nobody can tell why "
+                "a job was killed"
             )
         first = str(settings.options.get("dependency") or "")
         for wave in _waves(manifest):
-            ids = slurm.submit(
-                [self._command(job, manifest) for job in wave],
-                settings,
-                dependency=_after_earlier_waves(manifest, wave[0].wave) or first,
+            number = wave[0].wave
+            name = f"interplay-{slug(manifest.id)}-{manifest.token}-w{number}"
+            self._note(manifest, _named(wave, name))  # first: SLURM is asked by it for what it has
+            try:
+                ids = slurm.submit(
+                    [self._command(job, manifest) for job in wave],
+                    settings,
+                    name,
+                    dependency=_after_earlier_waves(manifest, number) or first,
+                    keep=[lock],
+                )
+            except slurm.SlurmError as error:
+                manifest = self._note(manifest, _refused(_open(manifest), str(error)))
+                if not any(job.slurm for job in manifest.jobs):
+                    raise
+                self._say(f"{error}; the jobs sent before go on, the same command sends the rest")
+                break
+            sent = zip(_named(wave, name), ids, strict=True)
+            manifest = self._note(
+                manifest,
+                [replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent],
             )
-            sent = zip(wave, ids, strict=True)
-            manifest = manifest.with_jobs(
-                {job.id: replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent}
-            )
-            manifests.write(manifest)
         self._say(f"sweep {manifest.id}: {how_to('status', manifest)}")
-        if self.options["detach"]:
-            return
-        self._conclude(manifest, watch(manifest, every_s=self.options["poll_seconds"]))
+        return manifest
+
+    def _note(self, manifest: Manifest, jobs: list[Entry]) -> Manifest:
+        changed = {job.id: job for job in jobs}
+        return manifests.update(manifest.path, lambda stored: stored.with_jobs(changed))
+
+    def _follow(self, manifest: Manifest) -> None:
+        """To the end; what is left to itself tells only what could not even be sent."""
+        if not self.options["detach"]:
+            self._conclude(manifest, watch(manifest, every_s=self.options["poll_seconds"]))
+        elif any(job.state == FAILED for job in manifest.jobs):
+            self._conclude(manifest, [Seen(entry=job, exit_code=0) for job in manifest.jobs])
 
     def _settings(self, code: Path) -> slurm.Settings:
         chosen = {
@@ -341,15 +392,19 @@ class Sweep:
 
     def _conclude(self, manifest: Manifest, seen: list[Seen]) -> None:
         """Tell what failed, and hand the exit codes to the process."""
-        Console().print(overview(manifest, seen))
-        told = failures(seen)
-        if told:
-            self._say(told)
+        self._show_end(manifest, seen)
         ended = getattr(self.task, "ended", None)
         for each in seen:
             if ended is not None and each.state in ENDED:
                 code = 0 if each.state not in (FAILED, manifests.CANCELLED) else each.exit_code or 1
                 ended(shlex.join(each.entry.overrides), code)
+
+    def _show_end(self, manifest: Manifest, seen: list[Seen]) -> None:
+        """The table, and what failed."""
+        Console().print(overview(manifest, seen))
+        told = failures(seen)
+        if told:
+            self._say(told)
         if finished(seen) and self.entry == "evaluate.py":
             self._say(f"side by side: python report.py results_dir={self.layout.root}")
 
@@ -360,10 +415,13 @@ class Sweep:
         else:
             results = []
             self._show_scripts(jobs)
+        self._leave_nothing()
+        return results
+
+    def _leave_nothing(self) -> None:
         (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
         with suppress(OSError):
             self.folder.rmdir()
-        return results
 
     def _show_scripts(self, jobs: list[Job]) -> None:
         """The table of jobs and the scripts that would be sent."""
@@ -376,9 +434,21 @@ class Sweep:
         dependency = str(settings.options.get("dependency") or "")
         for number in sorted({entry.wave for entry in entries if entry.state == WAITING}):
             count = sum(entry.wave == number and entry.state == WAITING for entry in entries)
-            text = slurm.script(count, settings, dependency=dependency)
+            name = f"interplay-{slug(self.folder.name)}-w{number}"
+            text = slurm.script(count, settings, name, dependency=dependency)
             sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
             dependency = f"afterany:<wave {number}>"
+
+
+def _named(wave: list[Entry], name: str) -> list[Entry]:
+    """The jobs of an array with what SLURM calls them."""
+    if len(wave) == 1:
+        return [replace(wave[0], sent_as=name)]
+    return [replace(job, sent_as=f"{name}_{place}") for place, job in enumerate(wave)]
+
+
+def _refused(jobs: list[Entry], reason: str) -> list[Entry]:
+    return [replace(job, state=FAILED, reason=f"was not sent: {reason}") for job in jobs]
 
 
 def _waves(manifest: Manifest) -> list[list[Entry]]:

@@ -1,13 +1,14 @@
 """Jobs of a sweep as processes of this machine."""
 
 import os
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from threading import Event
+from contextlib import contextmanager
 
 from cluster.command import Command
-from cluster.slurm import LOGS
 
 
 class Processes:
@@ -18,7 +19,7 @@ class Processes:
         self.n_jobs = n_jobs
         self.failures: dict[str, str] = {}
         """Jobs that could not even be started, and why."""
-        self._stopped = Event()
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Run all; how each went stands in its own file."""
@@ -38,18 +39,29 @@ class Processes:
         if self._stopped.is_set():
             return
         try:
-            self._run(command)
+            command.run()
         except OSError as error:
             self.failures[command.job] = f"could not be run: {error}"
 
-    def _run(self, command: Command) -> None:
-        folder = Path(command.sweep) / LOGS
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            (folder / f"{command.job}.out").open("wb") as output,
-            (folder / f"{command.job}.err").open("wb") as errors,
-        ):
-            command.run(output, errors)
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn the end of a terminal or of a session into one that children can be told of.
+
+    What is ignored, as `nohup` wants it, stays so; only the main thread hears of signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(each, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def threads_each(n_jobs: int) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """The manifest of a sweep: everything another terminal, on another day, needs to know."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from core.errors import unknown
+from cluster.locks import held
+from core.errors import ConfigError, unknown
 from store.layout import Layout
 from store.sealed import read_sealed, write_sealed
 
 NAME = "manifest.json"
+LOCK = "manifest.lock"
 
 State = str
 WAITING, PENDING, RUNNING = "waiting", "pending", "running"
@@ -27,18 +29,23 @@ class Entry:
         overrides: Its command line.
         wave: Order of the start.
         state: When it was last looked at.
-        slurm: Job id of SLURM, None before it is submitted and without SLURM.
+        sent_as: Name under which it is submitted, `NAME` or `NAME_3` in an array; known to SLURM,
+            and written before SLURM hears of it.
+        slurm: Job id of SLURM, `12` or `12_3`; None before it is known and without SLURM.
         folder: Of the sweep that started it: an earlier one where it was still in the queue.
         reason: Why it failed, in a sentence.
+        missing_since: When SLURM was first found not to know it, seconds since the epoch.
     """
 
     id: str
     overrides: list[str]
     wave: int
     state: State = WAITING
+    sent_as: str = ""
     slurm: str | None = None
     folder: str = ""
     reason: str = ""
+    missing_since: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,7 @@ class Manifest:
         git: Commit of the code and whether tracked files differ from it.
         code: Folder of the code that the jobs run.
         options: Of the launcher.
+        token: Of this start of the sweep and of no other.
         jobs: In the order of the command.
     """
 
@@ -71,6 +79,7 @@ class Manifest:
     git: dict[str, Any]
     code: str
     options: dict[str, Any] = field(default_factory=dict)
+    token: str = ""
     jobs: list[Entry] = field(default_factory=list)
 
     @property
@@ -88,8 +97,30 @@ class Manifest:
         return replace(self, jobs=[changed.get(job.id, job) for job in self.jobs])
 
 
+def create(manifest: Manifest) -> None:
+    """Write the manifest of a new sweep.
+
+    Raises:
+        ConfigError: Its folder holds a sweep already.
+    """
+    with held(manifest.path.with_name(LOCK)):
+        if manifest.path.exists():
+            raise ConfigError([f"{manifest.folder} holds a sweep; set another hydra.sweep.dir"])
+        write(manifest)
+
+
+def update(path: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Change what is stored, whoever else changes it too; returns what is stored then."""
+    with held(path.with_name(LOCK)):
+        stored = read(path)
+        changed = change(stored)
+        if changed != stored:
+            write(changed)
+    return changed
+
+
 def write(manifest: Manifest) -> None:
-    """Write it whole, atomically."""
+    """Write it whole, atomically; what another has written since it was read is lost."""
     write_sealed(manifest.path, asdict(manifest))
 
 

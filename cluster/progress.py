@@ -9,8 +9,11 @@ from core.files import this_host
 from store.sealed import read_folder, write_sealed
 
 FOLDER = "jobs"
+LOGS = "logs"
 TAIL_LINES = 15
 """Last lines of an error stream that are kept with a failure."""
+TAIL_BYTES = 20_000
+"""Of which they are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,7 @@ class Progress:
     Args:
         job: Id within the sweep.
         rank: Of this process.
+        ranks: How many there are.
         slurm: Job id of SLURM, `12_3`.
         host: Machine and container.
         pid: Of the process that runs the command.
@@ -32,6 +36,7 @@ class Progress:
 
     job: str
     rank: int = 0
+    ranks: int = 1
     slurm: str | None = None
     host: str = field(default_factory=this_host)
     pid: int = field(default_factory=os.getpid)
@@ -59,5 +64,18 @@ def progress_of(sweep: Path) -> dict[str, list[Progress]]:
     return {job: sorted(ranks, key=lambda one: one.rank) for job, ranks in told.items()}
 
 
+def log_file(sweep: Path, job: str, slurm: str | None, rank: int) -> Path:
+    """What a rank of a job, and SLURM about it, write to the error stream: submitit's name."""
+    return sweep / LOGS / (f"{slurm}_{rank}_log.err" if slurm else f"{job}.err")
+
+
+def last_lines(path: Path, start: int = 0, most: int = TAIL_LINES) -> list[str]:
+    """Last lines of a log that say something, of what stands behind `start` bytes."""
+    with path.open("rb") as file:
+        file.seek(max(start, path.stat().st_size - TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-most:]
+
+
 def _checked(stored: dict[str, Any]) -> dict[str, Any]:
-    return {key: stored[key] for key in Progress.__dataclass_fields__}
+    return {key: stored[key] for key in Progress.__dataclass_fields__ if key in stored}

@@ -1,24 +1,23 @@
 """SLURM: submit an array, ask for the states of jobs, cancel them."""
 
-import getpass
 import os
 import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cluster.command import Command
+from cluster.progress import LOGS
 from core.errors import ConfigError, unknown
 
 OURS = ("job_name", "comment", "stderr_to_stdout")
 """Options of submitit that a sweep sets itself."""
-
-LOGS = "logs"
 
 ALIVE = {"CONFIGURING", "COMPLETING", "RUNNING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 QUEUED = {
@@ -34,9 +33,24 @@ QUEUED = {
 ANSWER_S = 60
 """How long SLURM's commands may take to answer."""
 
+SEND_S = 600
+"""The same for sbatch, which tries again by itself while the controller is busy."""
+
+UNKNOWN_ID = "Invalid job id"
+"""What squeue says of jobs that have left its memory."""
+
 
 class SlurmError(OSError):
-    """A command of SLURM failed or is not there."""
+    """A command of SLURM failed or is not there.
+
+    Args:
+        text: A sentence.
+        said: The last line of what the command itself said.
+    """
+
+    def __init__(self, text: str, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said or text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,32 +70,69 @@ class Settings:
     max_requeues: int
 
 
-def submit(commands: Sequence[Command], settings: Settings, *, dependency: str = "") -> list[str]:
+def submit(
+    commands: Sequence[Command],
+    settings: Settings,
+    name: str,
+    *,
+    dependency: str = "",
+    keep: Collection[int] = (),
+) -> list[str]:
     """Send one array; returns the job id of each command, in their order.
+
+    What the jobs run lies under `name` before sbatch is called, and they fetch it by themselves:
+    an array whose sender is killed a moment later is whole.
+
+    Args:
+        commands: Of the jobs.
+        settings: How to submit.
+        name: Of the array: no other has it.
+        dependency: What SLURM waits for.
+        keep: Descriptors that sbatch holds too, for as long as it runs.
 
     Raises:
         SlurmError: sbatch refused it; the text is what it said.
     """
-    from submitit.core.utils import FailedJobError
+    from submitit.core.utils import DelayedSubmission
 
-    executor = _executor(settings, dependency)
+    executor = _executor(settings, name, dependency, len(commands))
+    executor.folder.mkdir(parents=True, exist_ok=True)
+    for index, command in enumerate(commands):
+        sent = DelayedSubmission(command)
+        sent.set_timeout(executor.parameters["time"], settings.max_requeues)
+        sent.dump(executor.folder / f"{name}_{index}.pkl")
+    batch = executor.folder / f"{name}.sh"
+    batch.write_text(_text(executor))
+    array = _sent(batch, name, keep)
+    return [array] if len(commands) == 1 else [f"{array}_{i}" for i in range(len(commands))]
+
+
+def _sent(batch: Path, name: str, keep: Collection[int]) -> str:
+    """Id of the array, or job; a busy controller may take it and not say so."""
     try:
         with _outside_of_jobs():
-            jobs = executor.submit_array(list(commands))
-    except FailedJobError as error:
-        raise SlurmError(f"sbatch refused the sweep: {_last_line(str(error))}") from error
-    return [str(job.job_id) for job in jobs]
+            told = _call("sbatch", str(batch), seconds=SEND_S, keep=keep)
+        match = re.search(r"job (\d+)", told)
+        if match is None:
+            raise SlurmError(f"expected 'job <id>' from sbatch, got {told!r}")
+    except SlurmError as error:
+        with suppress(SlurmError):
+            if array := named([name]).get(name):
+                return array
+        raise SlurmError(f"sbatch refused the sweep: {error.said}") from error
+    return match[1]
 
 
-def script(count: int, settings: Settings, *, dependency: str = "") -> str:
+def script(count: int, settings: Settings, name: str, *, dependency: str = "") -> str:
     """The batch script that `submit` would send for `count` jobs."""
-    executor = _executor(settings, dependency)
-    if count > 1:
-        executor.parameters["map_count"] = count
-    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry"))
+    return _text(_executor(settings, name, dependency, count))
 
 
-def _executor(settings: Settings, dependency: str) -> Any:
+def _text(executor: Any) -> str:
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "sweep"))
+
+
+def _executor(settings: Settings, name: str, dependency: str, count: int) -> Any:
     from submitit.slurm.slurm import SlurmExecutor
 
     class Anywhere(SlurmExecutor):
@@ -91,60 +142,121 @@ def _executor(settings: Settings, dependency: str) -> Any:
         def affinity(cls) -> int:
             return 2
 
-    options = _options(settings)
-    if dependency:
-        options["dependency"] = dependency
     known = Anywhere._valid_parameters() - set(OURS)
     strange = [
-        unknown("option of hydra.launcher", name, known) for name in options if name not in known
+        unknown("option of hydra.launcher", option, known)
+        for option in settings.options
+        if option not in known
     ]
     if strange:
         raise ConfigError(strange)
+    options = _options(settings, name, is_array=count > 1)
+    if dependency:
+        options["dependency"] = dependency
     executor = Anywhere(settings.folder / LOGS, max_num_timeout=settings.max_requeues)
-    executor.update_parameters(
-        **options,
-        **{"job_name": f"interplay-{settings.folder.name}", "comment": settings.folder.name},
-    )
+    executor.update_parameters(**options, job_name=name, comment=settings.folder.name)
+    if count > 1:
+        executor.parameters["map_count"] = count
     return executor
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def _options(settings: Settings, name: str, *, is_array: bool) -> dict[str, Any]:
     """The user's options, with what makes exit codes true and the code that of the snapshot."""
-    options = dict(settings.options)
+    options: dict[str, Any] = {"time": 60, **settings.options}
     teardown = "; ".join(options.pop("teardown", None) or [])
     # as the last lines of the script they would decide its exit code
     trap = [f"trap {shlex.quote(teardown)} EXIT"] if teardown else []
     # our own part of a job comes from there too: python looks in its folder first
     there = f"cd {shlex.quote(str(settings.code))}"
-    options["setup"] = [*(options.get("setup") or []), there, *trap]
+    fetch = _fetching(settings.folder / LOGS, name, is_array=is_array)
+    options["setup"] = [*(options.get("setup") or []), *fetch, CPUS_FOR_SRUN, there, *trap]
     if options.get("use_srun", True):
-        options["srun_args"] = [*(options.get("srun_args") or []), "--kill-on-bad-exit=1"]
+        ours = ["--kill-on-bad-exit=1", "--open-mode=append"]
+        options["srun_args"] = [*(options.get("srun_args") or []), *ours]
+    more = dict(options.get("additional_parameters") or {})
+    if not {"requeue", "no-requeue", "no_requeue"} & set(more):
+        more["requeue" if settings.max_requeues else "no-requeue"] = True
+    options["additional_parameters"] = more
     return options
 
 
-def states(ids: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What the queue and the accounting say of jobs: id -> SLURM's word.
+CPUS_FOR_SRUN = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+"""Since SLURM 22.05 srun does not take them from sbatch: a rank would have one core."""
 
-    The queue knows what is alive; the accounting is asked only where a job has left it, and says
-    nothing where there is none.
+
+def _fetching(folder: Path, name: str, *, is_array: bool) -> list[str]:
+    """Lines that give a job what it runs, under the name submitit looks for.
+
+    One that comes back from the queue finds what it has left there.
+    """
+    id_, task = "${SLURM_JOB_ID}", "0"
+    if is_array:
+        id_, task = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}", "${SLURM_ARRAY_TASK_ID}"
+    target = f'{shlex.quote(str(folder))}/"{id_}_submitted.pkl"'
+    return [f'[ -e {target} ] || ln -s {shlex.quote(name)}_"{task}".pkl {target}']
+
+
+def states(ids: Collection[str]) -> dict[str, str]:
+    """SLURM's word for each job that it knows: id -> state.
+
+    The controller is asked first: it knows what is alive, and for some minutes what has ended and
+    why. Of what it does not know, the accounting says how it ended, where there is one; that it
+    lives is not believed.
 
     Raises:
         SlurmError: SLURM does not answer.
     """
-    user = getpass.getuser()
-    queued = _call("squeue", "--noheader", "--array", f"--user={user}", "--format=%i|%T")
-    queue = {job: state for job, state in _pairs(queued) if job in ids}
+    queue = {job: word for job, word in _pairs(_queued(ids)) if job in ids}
     gone = [job for job in ids if job not in queue]
-    return queue, accounted(gone) if gone else {}
+    accounts = accounted(gone) if gone else {}
+    ended = {job: word for job, word in accounts.items() if word not in ALIVE | QUEUED}
+    return {**{job: ended[job] for job in gone if job in ended}, **queue}
+
+
+def _queued(ids: Collection[str]) -> str:
+    try:
+        return _call(
+            *("squeue", "--noheader", "--array", "--states=all"),
+            *("--format=%i|%T", f"--jobs={_arrays(ids)}"),
+        )
+    except SlurmError as error:
+        if UNKNOWN_ID in error.said:
+            return ""
+        raise
+
+
+def named(names: Collection[str], since: str = "") -> dict[str, str]:
+    """Which arrays, or jobs, were sent under these names: name -> id.
+
+    Args:
+        names: Each was used once.
+        since: ISO 8601, before the first of them was sent; today by default.
+
+    Raises:
+        SlurmError: SLURM does not answer.
+    """
+    wanted = f"--name={','.join(sorted(names))}"
+    told = _call("squeue", "--noheader", "--states=all", "--format=%i|%j", wanted)
+    day = (datetime.fromisoformat(since) if since else datetime.now()) - timedelta(days=1)
+    with suppress(SlurmError):  # no accounting
+        told += _call(
+            *("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,JobName"),
+            *(f"--starttime={day.date().isoformat()}", wanted),
+        )
+    lines = [line.strip().partition("|") for line in told.splitlines()]
+    return {name: job.partition("_")[0] for job, _, name in lines if name in names}
+
+
+def _arrays(ids: Iterable[str]) -> str:
+    return ",".join(sorted({job.partition("_")[0] for job in ids}))
 
 
 def accounted(ids: Iterable[str]) -> dict[str, str]:
     """What the accounting says of jobs; empty where a cluster has none."""
-    arrays = ",".join(sorted({job.partition("_")[0] for job in ids}))
     try:
         told = _call(
             *("sacct", "--allocations", "--noheader", "--parsable2"),
-            *("--format=JobID,State", f"--jobs={arrays}"),
+            *("--format=JobID,State", f"--jobs={_arrays(ids)}"),
         )
     except SlurmError:
         return {}
@@ -177,17 +289,24 @@ def cancel(ids: Sequence[str]) -> None:
         _call("scancel", *ids)
 
 
-def _call(*command: str) -> str:
+def _call(*command: str, seconds: float = ANSWER_S, keep: Collection[int] = ()) -> str:
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=ANSWER_S, env=_plain()
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            env=_plain(),
+            pass_fds=tuple(keep),
         )
     except FileNotFoundError as error:
         raise SlurmError(_absent(command[0])) from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmError(f"{command[0]} has not answered within {ANSWER_S} s") from error
+        raise SlurmError(f"{command[0]} has not answered within {seconds:g} s") from error
     if answer.returncode:
-        raise SlurmError(f"{command[0]} failed: {_last_line(answer.stderr)}")
+        said = _last_line(answer.stderr)
+        raise SlurmError(f"{command[0]} failed: {said}", said)
     return answer.stdout
 
 

@@ -1,6 +1,8 @@
 """What has become of each job, from the manifest, the jobs' own files, and SLURM."""
 
 import os
+import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +20,19 @@ from cluster.manifest import (
     Entry,
     Manifest,
 )
-from cluster.progress import TAIL_LINES, Progress, progress_of
+from cluster.progress import Progress, last_lines, log_file, progress_of
 from core.files import this_host
 
 KILLED = "left the queue without a result: killed, or its node was lost"
+
+GONE_S = 60.0
+"""How long a job that SLURM does not know is waited for: as long as another machine's last words
+may take to be seen on a shared file system, which keeps what it knows of a folder for a minute."""
+
+SIGNALS = 128
+
+OWN_WORDS = ("FAILED", "COMPLETED")
+"""States of SLURM that say no more of a failure than the exit code does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,44 +71,87 @@ def look(manifest: Manifest) -> list[Seen]:
     """
     folders = {job.folder for job in manifest.jobs if job.folder}
     told = {folder: progress_of(Path(folder)) for folder in folders}
-    jobs = {job.id: told.get(job.folder, {}).get(job.id, []) for job in manifest.jobs}
+    jobs = {job.id: _last_start(told.get(job.folder, {}).get(job.id, [])) for job in manifest.jobs}
     entries = [_with_slurm_id(job, jobs[job.id]) for job in manifest.jobs]
+    entries = _adopted(entries, manifest.started)
     asked = {job.slurm for job in entries if job.slurm and job.state not in ENDED}
-    queue, accounts = slurm.states(asked) if asked else ({}, {})
-    return [_seen(job, jobs[job.id], queue, accounts, alive=_is_alive(manifest)) for job in entries]
+    words = slurm.states(asked) if asked else {}
+    alive = _is_alive(manifest)
+    return [_seen(job, jobs[job.id], words, alive=alive) for job in entries]
+
+
+def remembered(manifest: Manifest, seen: list[Seen]) -> Manifest:
+    """The manifest with what the next look needs of this one."""
+    return manifest.with_jobs(
+        {
+            job.id: replace(job, slurm=each.entry.slurm, missing_since=each.entry.missing_since)
+            for job, each in zip(manifest.jobs, seen, strict=True)
+        }
+    )
+
+
+def is_lost(job: Entry) -> bool:
+    """Whether SLURM may have the job although nobody has noted its id."""
+    return bool(job.sent_as) and job.slurm is None and job.state in (WAITING, FAILED)
+
+
+def _last_start(ranks: list[Progress]) -> list[Progress]:
+    """Without what a rank told before the job went back into the queue."""
+    last = max((each.requeues for each in ranks), default=0)
+    return [each for each in ranks if each.requeues == last]
 
 
 def _with_slurm_id(job: Entry, ranks: list[Progress]) -> Entry:
     """A job that was sent a moment before the sender died has told its id itself."""
     if job.slurm is None and ranks and ranks[0].slurm:
-        return replace(job, slurm=ranks[0].slurm)
+        return replace(job, slurm=ranks[0].slurm, state=PENDING)
     return job
 
 
-def _seen(
-    job: Entry,
-    ranks: list[Progress],
-    queue: Mapping[str, str],
-    accounts: Mapping[str, str],
-    *,
-    alive: bool,
-) -> Seen:
-    state, reason = job.state, job.reason
-    if state not in ENDED:
-        if job.slurm:
-            word = accounts.get(job.slurm)
-            state, reason = slurm_state(ranks, queue.get(job.slurm), word)
-        else:
-            state, reason = _state_here(ranks, alive=alive)
+def _adopted(jobs: list[Entry], since: str) -> list[Entry]:
+    """Jobs whose sender died before it could note their ids are known to SLURM by their name."""
+    names = {_split(job.sent_as)[0] for job in jobs if is_lost(job)}
+    found = slurm.named(names, since) if names else {}
+    return [_adopt(job, found) if is_lost(job) else job for job in jobs]
+
+
+def _adopt(job: Entry, found: Mapping[str, str]) -> Entry:
+    name, task = _split(job.sent_as)
+    if name not in found:
+        return job
+    return replace(job, slurm=found[name] + task, state=PENDING, reason="")
+
+
+def _split(sent_as: str) -> tuple[str, str]:
+    """Name of an array and place in it.
+
+    Example:
+        >>> _split("sweep-w0_12"), _split("my_2-w0")
+        (('sweep-w0', '_12'), ('my_2-w0', ''))
+    """
+    name, _, task = sent_as.rpartition("-w")
+    number, line, place = task.partition("_")
+    return f"{name}-w{number}", line + place
+
+
+def _seen(job: Entry, ranks: list[Progress], words: Mapping[str, str], *, alive: bool) -> Seen:
+    state, reason, missing_since = job.state, job.reason, None
+    if state not in ENDED and job.slurm:
+        word = words.get(job.slurm)
+        missing_since = (job.missing_since or time.time()) if word is None else None
+        missing_s = time.time() - (missing_since or time.time())
+        state, reason = slurm_state(ranks, word, missing_s=missing_s)
+    elif state not in ENDED:
+        state, reason = _state_here(ranks, alive=alive)
     codes = [each.exit_code for each in ranks if each.exit_code]
     failing = next((each for each in ranks if each.exit_code), None)
     log = _log(job, failing)
     tail = tuple(failing.tail if failing else ())
     if state == FAILED and failing is None and log is not None:
-        tail = tuple(_last_lines(log))
+        tail = tuple(last_lines(log))
     ended = [each.ended for each in ranks if each.ended is not None]
     return Seen(
-        entry=replace(job, state=state, reason=reason),
+        entry=replace(job, state=state, reason=reason, missing_since=missing_since),
         exit_code=max(codes, default=1 if state == FAILED else 0),
         tail=tail,
         log=log,
@@ -107,22 +161,40 @@ def _seen(
     )
 
 
-def slurm_state(ranks: list[Progress], queued: str | None, account: str | None) -> tuple[str, str]:
-    """State and reason of a submitted job: the queue first, then what ended it."""
-    if queued is not None and (queued in slurm.ALIVE or queued in slurm.QUEUED):
-        return (RUNNING if queued in slurm.ALIVE else PENDING), ""
-    if account == "CANCELLED":
-        return CANCELLED, "cancelled"
-    codes = [each.exit_code for each in ranks]
-    if any(codes):
-        return FAILED, _exit_codes(ranks)
-    if account == "COMPLETED" or (codes and all(code == 0 for code in codes)):
-        return DONE, ""
-    if account in slurm.ALIVE:
+def slurm_state(
+    ranks: list[Progress], word: str | None, *, missing_s: float = 0.0
+) -> tuple[str, str]:
+    """State and reason of a submitted job.
+
+    Args:
+        ranks: What its ranks have told since it was last started.
+        word: SLURM's state of it; None where SLURM does not know it.
+        missing_s: For how long SLURM has not known it.
+    """
+    if word in slurm.ALIVE:
         return RUNNING, ""
-    if account in slurm.QUEUED:
+    if word in slurm.QUEUED:
         return PENDING, ""
-    return FAILED, f"SLURM says {account}" if account else KILLED
+    if word == "CANCELLED":
+        return CANCELLED, "cancelled"
+    causes = [f"SLURM says {word}"] if word not in (None, *OWN_WORDS) else []
+    if any(each.exit_code for each in ranks):
+        return FAILED, ", ".join([*causes, _exit_codes(ranks)])
+    silent = _silent(ranks)
+    if word == "COMPLETED" or (ranks and not silent):
+        return DONE, ""
+    if word is not None:
+        return FAILED, f"SLURM says {word}"
+    if missing_s < GONE_S:
+        return RUNNING, "SLURM does not know it, it may still tell how it ended"
+    return FAILED, f"rank {', '.join(map(str, silent))} {KILLED}" if ranks else KILLED
+
+
+def _silent(ranks: list[Progress]) -> list[int]:
+    """Ranks that have not told their end, those among them that have told nothing."""
+    ended = {each.rank for each in ranks if each.exit_code is not None}
+    expected = max((max(each.ranks, each.rank + 1) for each in ranks), default=0)
+    return [rank for rank in range(expected) if rank not in ended]
 
 
 def _state_here(ranks: list[Progress], *, alive: bool) -> tuple[str, str]:
@@ -136,10 +208,22 @@ def _state_here(ranks: list[Progress], *, alive: bool) -> tuple[str, str]:
 
 
 def _exit_codes(ranks: list[Progress]) -> str:
-    failed = [each for each in ranks if each.exit_code]
-    if len(ranks) == 1:
-        return f"exit code {failed[0].exit_code}"
-    return ", ".join(f"rank {each.rank}: exit code {each.exit_code}" for each in failed)
+    failed = [(each.rank, _ended_with(each.exit_code)) for each in ranks if each.exit_code]
+    if max(each.ranks for each in ranks) == 1 == len(ranks):
+        return failed[0][1]
+    return ", ".join(f"rank {rank}: {cause}" for rank, cause in failed)
+
+
+def _ended_with(code: int) -> str:
+    """An exit code in words; a shell's 128 + n stands for signal n.
+
+    Example:
+        >>> _ended_with(1), _ended_with(137)
+        ('exit code 1', 'killed by signal 9')
+    """
+    if SIGNALS < code < SIGNALS + signal.NSIG:
+        return f"killed by signal {code - SIGNALS}"
+    return f"exit code {code}"
 
 
 def _is_alive(manifest: Manifest) -> bool:
@@ -156,18 +240,9 @@ def _is_alive(manifest: Manifest) -> bool:
 
 
 def _log(job: Entry, failing: Progress | None) -> Path | None:
-    folder = Path(job.folder) / slurm.LOGS
     rank = failing.rank if failing else 0
-    name = f"{job.slurm}_{rank}_log.err" if job.slurm else f"{job.id}.err"
-    path = folder / name
+    path = log_file(Path(job.folder), job.id, job.slurm, rank)
     return path if path.exists() else None
-
-
-def _last_lines(path: Path, most: int = TAIL_LINES) -> list[str]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 20_000))
-        text = file.read().decode(errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-most:]
 
 
 def is_over(seen: list[Seen]) -> bool:

@@ -23,9 +23,10 @@ from cluster.manifest import (
     PENDING,
     RUNNING,
     WAITING,
+    Entry,
     Manifest,
 )
-from cluster.states import Seen, count, finished, is_over, look
+from cluster.states import Seen, count, finished, is_over, look, remembered
 
 SHOWN_JOBS = 20
 SHOWN_FAILURES = 10
@@ -77,6 +78,7 @@ def _to_the_end(
                 time.sleep(every_s)
                 continue
             save(manifest, seen)
+            manifest = remembered(manifest, seen)
             line = counts(seen)
             if console.is_terminal:
                 live.update(overview(manifest, seen), refresh=True)
@@ -91,16 +93,26 @@ def _to_the_end(
 
 def save(manifest: Manifest, seen: list[Seen]) -> None:
     """Keep the states in the manifest; what another process wrote meanwhile stays."""
-    stored = manifests.read(manifest.path)
     now = {each.entry.id: each.entry for each in seen}
-    merged = {
-        job.id: replace(job, state=now[job.id].state, reason=now[job.id].reason)
-        for job in stored.jobs
-        if job.id in now and job.slurm in (None, now[job.id].slurm)
-    }
-    changed = stored.with_jobs(merged)
-    if changed != stored:
-        manifests.write(changed)
+    manifests.update(
+        manifest.path,
+        lambda stored: stored.with_jobs(
+            {job.id: _merged(job, now[job.id]) for job in stored.jobs if job.id in now}
+        ),
+    )
+
+
+def _merged(stored: Entry, now: Entry) -> Entry:
+    """What is known of a job; one that somebody has cancelled, or sent again, stays so."""
+    if stored.state == CANCELLED or stored.slurm not in (None, now.slurm):
+        return stored
+    return replace(
+        stored,
+        slurm=now.slurm,
+        state=now.state,
+        reason=now.reason,
+        missing_since=now.missing_since,
+    )
 
 
 def cancel(manifest: Manifest) -> list[Seen]:

@@ -33,7 +33,15 @@ class SweepLauncher(Launcher):
 
 
 class CrossSweeper(BasicSweeper):
-    """All combinations of the given values; composes a few, where Hydra composes every job."""
+    """All combinations of the given values; composes a few, where Hydra composes every job.
+
+    The launcher gets all of them at once, and makes the batches: it alone knows what goes first.
+    """
+
+    def __init__(
+        self, max_batch_size: int | None = None, params: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(max_batch_size=None, params=params)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose enough of the jobs to meet every fault of the command line."""

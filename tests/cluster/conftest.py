@@ -1,6 +1,7 @@
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,21 @@ from cluster.progress import Progress
 from core import targets
 from core.app import main
 from core.files import this_host
+from tests.cluster.real_slurm import NoSlurmError, RealSlurm
 from tests.cluster.small_app import write_config
 
+BY_NAME = """case "$*" in *--name=*)
+  for each in named.*; do case ",${*##*--name=}," in *",$(cat $each),"*)
+    sed -n "s/^\\(${each#named.}[^|]*\\)|.*/\\1|$(cat $each)/p" FILE;;
+  esac; done; exit;;
+esac; cat FILE"""
+"""Lists the jobs of FILE, or those that were sent under a name."""
+
 ANSWERS = {
-    "sbatch": 'n=$(cat next); echo $((n + 1)) > next; cp "$1" sent.$n; echo "Submitted job $n"',
-    "squeue": "cat queue",
-    "sacct": "cat accounts",
+    "sbatch": 'n=$(cat next); echo $((n + 1)) > next; cp "$1" sent.$n; '
+    'sed -n "s/^#SBATCH --job-name=//p" "$1" > named.$n; echo "Submitted job $n"',
+    "squeue": BY_NAME.replace("FILE", "queue"),
+    "sacct": BY_NAME.replace("FILE", "accounts"),
     "scancel": 'echo "$@" >> cancelled',
     "srun": "exit 0",
 }
@@ -52,6 +62,21 @@ class FakeSlurm:
         """Job ids that were cancelled."""
         path = self.folder / "cancelled"
         return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """Environment in which `sbatch` and its kin find a real cluster."""
+    cluster = RealSlurm(Path(tempfile.mkdtemp(prefix="slurm-")) / "s")  # sockets have short names
+    try:
+        try:
+            cluster.start()
+        except NoSlurmError as reason:
+            pytest.skip(str(reason))
+        yield {**cluster.environment, "OMP_NUM_THREADS": "1"}
+    finally:
+        cluster.stop()
+        cluster.root.parent.rmdir()
 
 
 @pytest.fixture

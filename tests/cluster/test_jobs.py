@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from cluster.jobs import jobs_of, receipt_key, root_of, sweep_digest
+from cluster.jobs import RECIPE, jobs_of, receipt_key, root_of, sweep_digest
 from cluster.legality import enough
 from core.errors import ConfigError
 
@@ -22,10 +22,44 @@ def first_wave(lines: list[list[str]]) -> list[str]:
 
 
 def test_each_distinct_baseline_goes_first() -> None:
-    lines = crossed("model=a,b", "compressor=level,none,fpgm", "seed=0,1")
+    lines = crossed("model=a,b", "compressor=level,none,fpgm", "limit_samples=1,2")
     assert first_wave(lines) == [
-        f"model={model} compressor=none seed={seed}" for model in "ab" for seed in (0, 1)
+        f"model={model} compressor=none limit_samples={n}" for model in "ab" for n in (1, 2)
     ]
+
+
+def test_a_baseline_is_recorded_once_whatever_its_recipes_learn_from() -> None:
+    lines = crossed("compressor=level,none", "seed=0,1", "tuning.samples=5,6", "name=x,y")
+    assert first_wave(lines) == ["compressor=none seed=0 tuning.samples=5 name=x"]
+
+
+@pytest.mark.parametrize("override", ["model.pretrained=false", "++model.pretrained=False"])
+def test_random_weights_are_another_baseline_for_every_seed(override: str) -> None:
+    lines = [[override, *line] for line in crossed("compressor=level,none", "seed=0,1")]
+    assert first_wave(lines) == [f"{override} compressor=none seed={seed}" for seed in (0, 1)]
+
+
+@pytest.mark.slow
+def test_what_splits_baselines_is_what_their_records_are_known_by() -> None:
+    from evaluation.compression import STEPS
+    from recording.key import Pass
+
+    assert set(RECIPE) == set(STEPS)
+    assert not {"seed", "tuning"} & set(Pass.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [(None, "0 1 1 1"), (4, "0 1 1 1"), (2, "0 1 1 2"), (1, "0 1 2 3")],
+)
+def test_a_wave_has_no_more_jobs_than_allowed(most: int | None, expected: str) -> None:
+    jobs = jobs_of(crossed("compressor=none,level,fpgm,taylor"), most)
+    assert " ".join(str(job.wave) for job in jobs) == expected
+
+
+def test_a_wave_without_jobs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_batch_size is 1 or more, or null, got 0"):
+        jobs_of([["seed=1"]], 0)
 
 
 def test_without_the_baseline_itself_the_first_job_makes_it() -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cluster import launch
 from cluster import manifest as manifests
+from cluster.__main__ import main
 from cluster.launch import Sweep
 from cluster.manifest import Manifest
 from core.errors import ConfigError
@@ -68,12 +70,14 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         task: Any, lines: list[list[str]], kind: str = "slurm", dry: bool = False, **options: Any
     ) -> list[int]:
         codes: list[int] = []
+        most = options.pop("most", None)
         number = len(list(Path("results/sweeps").glob("*")))
         config = {
             "results_dir": "results",
             "dry_run": dry,
             "hydra": {
                 "sweep": {"dir": f"results/sweeps/{number}"},
+                "sweeper": {"max_batch_size": most},
                 "hydra_logging": {"root": None},
                 "verbose": False,
                 "job": {"id": "", "num": 0},
@@ -278,6 +282,106 @@ def test_two_sweeps_never_share_a_folder(start: Start, fake_slurm: FakeSlurm) ->
         start(never, [["seed=3"]], detach=True)
 
 
+class Killed(BaseException):
+    """In the place of SIGKILL: nobody catches it."""
+
+
+@pytest.mark.parametrize("also_status", [False, True], ids=["at once", "after a status"])
+def test_a_sweep_whose_sender_was_killed_before_it_noted_the_ids_is_not_sent_again(
+    also_status: bool, start: Start, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> str:
+        real(*_, **__)
+        raise Killed
+
+    real = launch.slurm._call
+    monkeypatch.setattr(
+        launch.slurm,
+        "_call",
+        lambda *command, **known: (killed if command[0] == "sbatch" else real)(*command, **known),
+    )
+    with pytest.raises(Killed):
+        start(never, crossed("level,fpgm", "a,b"), detach=True)
+    monkeypatch.setattr(launch.slurm, "_call", real)
+    (first,) = sweeps()
+    assert {job.slurm for job in first.jobs} == {None}
+    if also_status:  # while SLURM does not say a word: nothing seems to have been sent
+        manifests.write(replace(first, pid=2**22 + 1))
+        main(["status", first.folder])
+        assert {job.state for job in sweeps()[0].jobs} == {"failed"}
+    fake_slurm.says("100_[0-1]|PENDING\n")
+    start(never, crossed("level,fpgm", "a,b"), detach=True)
+    assert len(fake_slurm.scripts) == 2
+    assert "--dependency=afterany:100\n" in fake_slurm.scripts[1]
+    assert [job.slurm for job in sweeps()[1].jobs] == ["100_0", "100_1", "101_0", "101_1"]
+    assert [job.folder for job in sweeps()[1].jobs[:2]] == [first.folder] * 2
+    main(["status", first.folder])
+    assert [job.slurm for job in sweeps()[0].jobs][:2] == ["100_0", "100_1"]
+
+
+def test_the_same_sweep_is_started_once_at_a_time(start: Start, fake_slurm: FakeSlurm) -> None:
+    def again(_: DictConfig) -> int:
+        with pytest.raises(ConfigError, match=rf"started or run by process {os.getpid()} on") as no:
+            start(never, [["seed=3"]], detach=True)
+        told.append(str(no.value))
+        start(lambda _: 0, [["seed=4"]], "processes")  # another one is free
+        return 0
+
+    told: list[str] = []
+    start(again, [["seed=3"]], "processes")
+    assert f"python -m cluster status {Path.cwd()}/results/sweeps/0" in told[0]
+    assert fake_slurm.scripts == []
+    assert len(sweeps()) == 2
+    start(never, [["seed=3"]], detach=True)
+    assert len(fake_slurm.scripts) == 1
+
+
+def test_sbatch_holds_the_lock_longer_than_its_killed_parent(
+    start: Start, fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\nls -l /proc/self/fd > {tmp_path}/held\n{sbatch.read_text()}")
+    start(never, [["seed=3"]], detach=True)
+    assert f"-> {tmp_path}/results/locks/" in (tmp_path / "held").read_text()
+
+
+def test_what_sbatch_refuses_of_a_later_wave_is_told_and_sent_by_the_same_command(
+    start: Start, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    answers = sbatch.read_text()
+    no = f'[ "$(cat {fake_slurm.folder}/next)" = 101 ] && {{ echo "limit reached" >&2; exit 1; }}'
+    sbatch.write_text(f"#!/bin/sh\n{no}\n{answers}")
+    fake_slurm.says("", "100|COMPLETED\n")
+    assert start(never, crossed("none,level,fpgm")) == [0, 1, 1]
+    told = capfd.readouterr()
+    assert "1 of 3 done, 0 running, 0 pending, 2 failed" in told.out
+    assert "FAILED 1 (was not sent: sbatch refused the sweep: limit reached)" in told.err
+    (first,) = sweeps()
+    assert [job.state for job in first.jobs] == ["done", "failed", "failed"]
+    sbatch.write_text(answers)
+    start(never, crossed("none,level,fpgm"), detach=True)
+    assert [job.slurm for job in sweeps()[1].jobs[1:]] == ["102_0", "102_1"]
+
+
+def test_a_sweep_of_which_nothing_could_be_sent_is_not_left_waiting(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    (fake_slurm.folder / "sbatch").write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    with pytest.raises(launch.slurm.SlurmError, match="refused the sweep: no"):
+        start(never, crossed("none,level"))
+    reason = "was not sent: sbatch refused the sweep: no"
+    assert {(job.state, job.reason) for job in sweeps()[0].jobs} == {("failed", reason)}
+
+
+def test_a_batch_is_an_array_and_waits_for_those_before(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    start(never, crossed("none,level,fpgm,taylor"), detach=True, most=2)
+    assert [job.slurm for job in sweeps()[0].jobs] == ["100", "101_0", "101_1", "102"]
+    assert "--dependency=afterany:100:101\n" in fake_slurm.scripts[2]
+
+
 def test_processes_run_at_once_and_leave_their_logs(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,8 +430,7 @@ def test_jobs_wait_for_the_baselines_that_an_earlier_start_has_sent(
     sbatch.write_text(
         f'#!/bin/sh\n[ "$(cat {fake_slurm.folder}/next)" = 101 ] && exit 1\n{answers}'
     )
-    with pytest.raises(launch.slurm.SlurmError):  # of the second wave
-        start(never, crossed("none,level"), detach=True)
+    assert start(never, crossed("none,level"), detach=True) == [1]
     sbatch.write_text(answers)
     (first,) = sweeps()
     baseline = str(first.jobs[0].slurm)

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.command import Command
-from cluster.local import Processes, threads_each
+from cluster.local import Processes, ended_by_signals, threads_each
 from cluster.progress import progress_of
 from tests.cluster.small_app import until
 
@@ -43,6 +46,54 @@ def test_an_interrupt_ends_what_runs_with_its_children_and_starts_nothing_more(
     assert codes(tmp_path) == {"0": 143}
     child = (tmp_path / "child").read_text().strip()
     until(lambda: not is_alive(child))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from cluster.command import Command
+from cluster.local import Processes, ended_by_signals
+import threading, time
+folder = sys.argv[1]
+script = "sleep 100 & echo $! > child; wait" if sys.argv[2] == "group" else "exec sleep 100"
+line = ["sh", "-c", f"echo $$ > leader; {script}"]
+job = Command(line=line, cwd=folder, sweep=folder, job="0", session=True)
+processes = Processes([[job]], n_jobs=1)
+try:
+    with ended_by_signals():
+        threading.Thread(target=processes.run, daemon=True).start()
+        time.sleep(100)
+except SystemExit:
+    processes.stop()
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [("SIGTERM", "group"), ("SIGHUP", "group"), ("SIGKILL", "leader")]
+)
+def test_jobs_end_with_their_parent(number: str, kind: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", PARENT, str(tmp_path), kind]
+    known = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen(line, env=known)
+    name = tmp_path / ("child" if kind == "group" else "leader")
+    until(lambda: name.exists() and name.read_text())
+    parent.send_signal(getattr(signal, number))
+    code = parent.wait()
+    assert code == (-signal.SIGKILL if kind == "leader" else 128 + getattr(signal, number))
+    until(lambda: not is_alive(name.read_text().strip()))
+
+
+def test_a_terminal_that_is_to_be_outlived_is() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with ended_by_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(SystemExit):
+                signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def is_alive(pid: str) -> bool:

@@ -1,4 +1,7 @@
+import os
+import pickle
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +31,76 @@ def flags(script: str) -> dict[str, str]:
 
 
 def test_one_array_is_sent_for_all_jobs(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    ids = slurm.submit(commands(tmp_path, 3), settings(tmp_path, array_parallelism=2))
+    ids = slurm.submit(commands(tmp_path, 3), settings(tmp_path, array_parallelism=2), "x-w0")
     assert ids == ["100_0", "100_1", "100_2"]
     (script,) = fake_slurm.scripts
-    assert flags(script)["array"] == "0-2%2"
-    assert len(list((tmp_path / "sweep" / "logs").glob("100_?_submitted.pkl"))) == 3
+    assert (flags(script)["array"], flags(script)["job-name"]) == ("0-2%2", "x-w0")
+
+
+@pytest.mark.parametrize(("count", "number"), [(3, 2), (1, 0)], ids=["array", "single"])
+def test_a_job_fetches_what_it_runs_and_keeps_what_it_left_there(
+    count: int, number: int, tmp_path: Path, fake_slurm: FakeSlurm
+) -> None:
+    (tmp_path / "a code").mkdir()
+    (job, *_) = slurm.submit(commands(tmp_path, count), settings(tmp_path), "x-w0")
+    array = job.partition("_")[0]
+    known = {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": array}
+    run = ["bash", "-c", fake_slurm.scripts[0]]
+    subprocess.run(run, env={**os.environ, **known}, check=True)
+    id_ = f"{array}_2" if count > 1 else array
+    fetched = tmp_path / "sweep" / "logs" / f"{id_}_submitted.pkl"
+    assert pickle.loads(fetched.read_bytes()).function.job == str(number)
+    fetched.unlink()
+    fetched.write_text("of a requeue")
+    subprocess.run(run, env={**os.environ, **known}, check=True)
+    assert fetched.read_text() == "of a requeue"
+
+
+def test_the_cores_of_a_task_reach_srun(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
+    (tmp_path / "a code").mkdir()
+    srun = fake_slurm.folder / "srun"
+    srun.write_text(f'#!/bin/sh\necho "${{SRUN_CPUS_PER_TASK-unset}}" >> {tmp_path}/seen\n')
+    text = slurm.script(1, settings(tmp_path, cpus_per_task=4), "x-w0")
+    assert flags(text)["cpus-per-task"] == "4"
+    known = {**os.environ, "SLURM_JOB_ID": "1"}
+    (tmp_path / "sweep" / "logs").mkdir(parents=True)
+    subprocess.run(["bash", "-c", text], env=known, check=True)
+    subprocess.run(["bash", "-c", text], env={**known, "SLURM_CPUS_PER_TASK": "4"}, check=True)
+    assert (tmp_path / "seen").read_text().split() == ["unset", "4"]
+
+
+@pytest.mark.parametrize(
+    ("requeues", "own", "expected"),
+    [(3, {}, "requeue"), (0, {}, "no-requeue"), (3, {"no-requeue": True}, "no-requeue")],
+)
+def test_slurm_is_asked_to_requeue(
+    requeues: int, own: dict[str, bool], expected: str, tmp_path: Path
+) -> None:
+    chosen = replace(settings(tmp_path, additional_parameters=own), max_requeues=requeues)
+    given = flags(slurm.script(2, chosen, "x-w0"))
+    assert {"requeue", "no-requeue"} & set(given) == {expected}
+
+
+def test_an_array_that_was_taken_although_sbatch_failed_is_not_lost(
+    tmp_path: Path, fake_slurm: FakeSlurm
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    sbatch.write_text(sbatch.read_text() + "echo 'Socket timed out' >&2; exit 1\n")
+    fake_slurm.says("100_[0-1]|PENDING\n")
+    assert slurm.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0") == ["100_0", "100_1"]
+
+
+def test_an_array_is_known_by_its_name_alone(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
+    for name in ("x-w0", "x-w1", "y-w0"):
+        slurm.submit(commands(tmp_path, 2), settings(tmp_path), name)
+    fake_slurm.says("100_[0-1]|RUNNING\n102_1|RUNNING\n", "101_0|COMPLETED\n")
+    assert slurm.named({"x-w0", "x-w1", "z-w0"}) == {"x-w0": "100", "x-w1": "101"}
+    fake_slurm.says("102_1|RUNNING\n", None)
+    assert slurm.named({"x-w0", "y-w0"}) == {"y-w0": "102"}
 
 
 def test_a_single_job_is_no_array(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    assert slurm.submit(commands(tmp_path, 1), settings(tmp_path)) == ["100"]
+    assert slurm.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0") == ["100"]
     assert "array" not in flags(fake_slurm.scripts[0])
 
 
@@ -47,7 +111,7 @@ def test_every_option_reaches_sbatch(tmp_path: Path) -> None:
         **{"constraint": "a100", "mem": "16GB", "nodelist": "n1", "exclusive": True},
         additional_parameters={"hint": "nomultithread"},
     )
-    given = flags(slurm.script(2, chosen, dependency="afterany:7"))
+    given = flags(slurm.script(2, chosen, "x-w0", dependency="afterany:7"))
     assert given["partition"] == "gpu"
     assert given["time"] == "90"
     assert (given["exclusive"], given["hint"]) == ("", "nomultithread")
@@ -59,11 +123,12 @@ def test_the_exit_code_is_that_of_the_job_whatever_comes_after_it(
     tmp_path: Path, fake_slurm: FakeSlurm
 ) -> None:
     (tmp_path / "a code").mkdir()
+    (tmp_path / "sweep" / "logs").mkdir(parents=True)
     srun = fake_slurm.folder / "srun"
     srun.write_text(f'#!/bin/sh\npwd > {tmp_path}/seen; echo "$@" >> {tmp_path}/seen; exit 3\n')
     srun.chmod(0o755)
     chosen = settings(tmp_path, setup=["cd /"], teardown=[f"touch {tmp_path}/after", "true"])
-    ended = subprocess.run(["bash", "-c", slurm.script(1, chosen)], check=False)
+    ended = subprocess.run(["bash", "-c", slurm.script(1, chosen, "x-w0")], check=False)
     assert ended.returncode == 3
     assert (tmp_path / "after").exists()
     folder, arguments = (tmp_path / "seen").read_text().splitlines()
@@ -73,7 +138,7 @@ def test_the_exit_code_is_that_of_the_job_whatever_comes_after_it(
 
 def test_an_unknown_option_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'partitoin', did you mean 'partition'"):
-        slurm.script(1, settings(tmp_path, partitoin="gpu"))
+        slurm.script(1, settings(tmp_path, partitoin="gpu"), "x-w0")
 
 
 def test_what_sbatch_refuses_is_told(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
@@ -81,7 +146,7 @@ def test_what_sbatch_refuses_is_told(tmp_path: Path, fake_slurm: FakeSlurm) -> N
         "#!/bin/sh\necho 'sbatch: error: invalid partition: gpu' >&2\nexit 1\n"
     )
     with pytest.raises(slurm.SlurmError, match=r"refused the sweep.*invalid partition: gpu"):
-        slurm.submit(commands(tmp_path, 2), settings(tmp_path))
+        slurm.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0")
 
 
 def test_a_job_around_us_is_hidden_and_the_cluster_is_not(
@@ -92,7 +157,7 @@ def test_a_job_around_us_is_hidden_and_the_cluster_is_not(
     )
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_CONF", "/etc/there")
-    slurm.submit(commands(tmp_path, 1), settings(tmp_path))
+    slurm.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0")
     seen = (tmp_path / "seen").read_text()
     assert "SLURM_CONF=/etc/there" in seen
     assert "SLURM_JOB_ID" not in seen
@@ -109,10 +174,37 @@ def test_without_slurm_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_only_jobs_that_left_the_queue_are_looked_up_in_the_accounting(
     fake_slurm: FakeSlurm,
 ) -> None:
-    fake_slurm.says("12_[0-1,4]|PENDING\n13|RUNNING\n99|RUNNING\n", "12_2|COMPLETED\n")
-    queue, accounts = slurm.states({"12_0", "12_1", "12_2", "13"})
-    assert queue == {"12_0": "PENDING", "12_1": "PENDING", "13": "RUNNING"}
-    assert accounts == {"12_2": "COMPLETED"}
+    fake_slurm.says("12_[0-1,4]|PENDING\n13|RUNNING\n99|RUNNING\n", "12_2|COMPLETED\n99|FAILED\n")
+    words = slurm.states({"12_0", "12_1", "12_2", "13", "14"})
+    assert words == {
+        "12_0": "PENDING",
+        "12_1": "PENDING",
+        "12_2": "COMPLETED",
+        "13": "RUNNING",
+    }
+
+
+def test_the_accounting_is_not_believed_that_a_job_lives_which_the_queue_does_not_know(
+    fake_slurm: FakeSlurm,
+) -> None:
+    fake_slurm.says("", "12_0|RUNNING\n12_1|PENDING\n12_2|TIMEOUT\n")
+    assert slurm.states({"12_0", "12_1", "12_2"}) == {"12_2": "TIMEOUT"}
+
+
+def test_jobs_that_the_controller_has_forgotten_are_no_fault_of_it(fake_slurm: FakeSlurm) -> None:
+    (fake_slurm.folder / "squeue").write_text(
+        "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n"
+    )
+    fake_slurm.says(accounts="12|COMPLETED\n")
+    assert slurm.states({"12"}) == {"12": "COMPLETED"}
+
+
+def test_the_queue_is_asked_by_the_ids_of_the_jobs(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
+    (fake_slurm.folder / "squeue").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    slurm.states({"12_0", "12_1", "13"})
+    asked = (tmp_path / "asked").read_text().split()
+    assert "--jobs=12,13" in asked
+    assert not any(word.startswith("--user") for word in asked)
 
 
 def test_a_cluster_without_accounting_is_noticed(fake_slurm: FakeSlurm) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import states
 from cluster.manifest import Entry, Manifest
 from cluster.slurm import SlurmError
 from cluster.states import KILLED, look
@@ -11,6 +12,8 @@ from tests.cluster.conftest import FakeSlurm
 
 Sweep = Callable[..., Manifest]
 Told = Callable[..., None]
+UNKNOWN = "SLURM does not know it, it may still tell how it ended"
+SAYS = "SLURM says"
 GONE = 2**22 + 1
 """No process has this id: it is above the largest that Linux gives."""
 
@@ -32,15 +35,19 @@ def state_of(manifest: Manifest) -> tuple[str, str]:
         ("12_0|COMPLETING", "", 0, ("running", "")),
         ("12_[0-3%2]|PENDING", "", None, ("pending", "")),
         ("12_0|PENDING", "12_0|PREEMPTED", 143, ("pending", "")),
+        ("12_0|OUT_OF_MEMORY", None, None, ("failed", "SLURM says OUT_OF_MEMORY")),
         ("", "12_0|COMPLETED", 0, ("done", "")),
         ("", "12_0|RUNNING", 0, ("done", "")),
         ("", "12_0|COMPLETED", None, ("done", "")),
-        ("", "12_0|RUNNING", None, ("running", "")),
+        ("", "12_0|RUNNING", None, ("running", UNKNOWN)),
         ("", "12_0|FAILED", 1, ("failed", "exit code 1")),
-        ("", "12_0|OUT_OF_MEMORY", None, ("failed", "SLURM says OUT_OF_MEMORY")),
+        ("", "12_0|FAILED", 137, ("failed", "killed by signal 9")),
+        ("", "12_0|OUT_OF_MEMORY", 137, ("failed", f"{SAYS} OUT_OF_MEMORY, killed by signal 9")),
+        ("", "12_0|TIMEOUT", 143, ("failed", f"{SAYS} TIMEOUT, killed by signal 15")),
+        ("", "12_0|PREEMPTED", 1, ("failed", f"{SAYS} PREEMPTED, exit code 1")),
         ("", "12_0|NODE_FAIL", None, ("failed", "SLURM says NODE_FAIL")),
         ("", "12_0|CANCELLED by 0", 143, ("cancelled", "cancelled")),
-        ("", None, None, ("failed", KILLED)),
+        ("", None, None, ("running", UNKNOWN)),
         ("", None, 0, ("done", "")),
         ("", None, 2, ("failed", "exit code 2")),
     ],
@@ -58,6 +65,67 @@ def test_the_queue_comes_first_then_the_accounting_and_the_job_itself(
     told("0", exit_code)
     fake_slurm.says(queue, accounts)
     assert state_of(sweep(job)) == expected
+
+
+@pytest.mark.parametrize("accounts", [None, "12_0|RUNNING"], ids=["none", "late"])
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(59.9, ("running", UNKNOWN)), (60.1, ("failed", KILLED))]
+)
+def test_a_job_that_slurm_does_not_know_is_given_up_after_a_minute(
+    seconds: float,
+    expected: tuple[str, str],
+    accounts: str | None,
+    job: Entry,
+    sweep: Sweep,
+    fake_slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_slurm.says("", accounts)
+    monkeypatch.setattr(states.time, "time", lambda: 1000.0)
+    first = look(sweep(job))
+    assert first[0].state == "running"
+    monkeypatch.setattr(states.time, "time", lambda: 1000.0 + seconds)
+    assert state_of(states.remembered(sweep(job), first)) == expected
+
+
+def test_a_job_that_slurm_knows_again_has_all_its_time_again(
+    job: Entry, sweep: Sweep, fake_slurm: FakeSlurm
+) -> None:
+    fake_slurm.says("12_0|RUNNING\n")
+    (seen,) = look(sweep(replace(job, missing_since=1.0)))
+    assert (seen.state, seen.entry.missing_since) == ("running", None)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0, 0], ("done", "")),
+        ([0], ("failed", f"rank 1 {KILLED}")),
+        ([0, None], ("failed", f"rank 1 {KILLED}")),
+        ([None, 0], ("failed", f"rank 0 {KILLED}")),
+    ],
+)
+def test_a_rank_that_says_nothing_is_missed_where_there_is_no_accounting(
+    codes: list[int | None],
+    expected: tuple[str, str],
+    job: Entry,
+    sweep: Sweep,
+    told: Told,
+    fake_slurm: FakeSlurm,
+) -> None:
+    for rank, code in enumerate(codes):
+        told("0", code, rank=rank, ranks=2)
+    fake_slurm.says("", None)
+    assert state_of(sweep(replace(job, missing_since=1.0))) == expected
+
+
+def test_what_a_rank_told_before_a_requeue_does_not_count(
+    job: Entry, sweep: Sweep, told: Told, fake_slurm: FakeSlurm
+) -> None:
+    told("0", 143, rank=1, ranks=2)
+    told("0", 0, rank=0, ranks=2, requeues=1)
+    fake_slurm.says("", "12_0|COMPLETED")
+    assert state_of(sweep(job)) == ("done", "")
 
 
 def test_one_failing_rank_fails_the_job(
@@ -92,6 +160,19 @@ def test_a_job_whose_sender_died_before_it_could_note_the_id_tells_it_itself(
     assert (seen.entry.slurm, seen.state) == ("12_0", "running")
 
 
+@pytest.mark.parametrize("state", ["waiting", "failed"])
+def test_a_job_whose_id_nobody_noted_is_found_by_its_name(
+    state: str, job: Entry, sweep: Sweep, fake_slurm: FakeSlurm
+) -> None:
+    (fake_slurm.folder / "named.12").write_text("x-w0")
+    fake_slurm.says("12_[0-3]|PENDING\n12_4|RUNNING\n")
+    lost = replace(job, slurm=None, sent_as="x-w0_4", state=state)
+    (seen,) = look(sweep(lost, pid=GONE))
+    assert (seen.entry.slurm, seen.state) == ("12_4", "running")
+    (seen,) = look(sweep(replace(lost, sent_as="y-w0_4"), pid=GONE))
+    assert (seen.entry.slurm, seen.state) == (None, "failed")
+
+
 def test_what_has_ended_is_not_asked_again(job: Entry, sweep: Sweep) -> None:
     assert state_of(sweep(replace(job, state="done"))) == ("done", "")  # there is no squeue here
 
@@ -110,7 +191,7 @@ def test_a_cluster_that_does_not_answer_is_told(
         ([], None, ("waiting", "")),
         ([None], None, ("running", "")),
         ([0], GONE, ("done", "")),
-        ([137], None, ("failed", "exit code 137")),
+        ([137], None, ("failed", "killed by signal 9")),
         ([], GONE, ("failed", "was not started")),
         ([None], GONE, ("failed", "was interrupted")),
     ],
