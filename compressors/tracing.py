@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from models.base_model import ClassifierModule
+from models.quantized import IntegerLinear
 
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, IntegerLinear)
 """Types that count as a layer where the question is which one makes the logits."""
 
 

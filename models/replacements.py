@@ -52,6 +52,9 @@ def why_bound(model: nn.Module, layer: nn.Module) -> str:
     others = (p for part in parts if part not in own for p in part._parameters.values())
     if places > 1 or any(id(parameter) in weights for parameter in others):
         return "another place of the network has it, or its weights, as well"
+    holders = [part for part in parts if isinstance(part, Replacement) and part.holds]
+    if any(getattr(part, part.holds) is layer for part in holders):
+        return "what was put in its place computes with it"
     return ""
 
 

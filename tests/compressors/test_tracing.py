@@ -1,7 +1,11 @@
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from compressors.tracing import find_heads
+from models.edits import Edits, perform
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -23,6 +27,21 @@ def test_every_summand_of_the_logits_is_a_head() -> None:
             return (self.one(y) + self.other(y)) / 2
 
     assert find_heads(Two(), IMAGES) == ["one", "other"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "head"),
+    [
+        ({"_target_": "models.quantized.IntegerLinear", "bits": 8}, "3"),
+        ({"_target_": "models.simulated.Binary"}, "3.layer"),
+        ({"_target_": "models.factorized.Factorized", "method": "svd", "ranks": [1]}, "3.last"),
+    ],
+    ids=["integers", "simulated", "factors"],
+)
+def test_a_head_that_was_replaced_is_still_the_head(spec: dict[str, Any], head: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3))
+    perform(model, Edits(replaced={"3": spec}))
+    assert find_heads(model, IMAGES) == [head]
 
 
 def test_a_frozen_model_in_training_mode_has_its_head_too_and_stays_as_it_is() -> None:

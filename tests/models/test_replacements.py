@@ -55,3 +55,15 @@ def test_inside_a_block_that_runs_twice_a_layer_is_replaced_for_both() -> None:
     perform(model, Edits(replaced={"0.a": INT8}))
     assert model[0].a is model[2].a
     assert model(torch.ones(1, 2)).shape == (1, 2)
+
+
+def test_what_a_replacement_computes_with_is_not_replaced_in_turn() -> None:
+    model = three()
+    perform(model, Edits(replaced={"a": {"_target_": "models.simulated.Binary"}}))
+    with pytest.raises(
+        IncompatibleModel, match=r"a\.layer cannot be replaced: what was put in its"
+    ):
+        perform(model, Edits(replaced={"a.layer": INT8}))
+    factors = {"_target_": "models.factorized.Factorized", "method": "svd", "ranks": [1]}
+    perform(model, Edits(replaced={"b": factors}))
+    perform(model, Edits(replaced={"b.last": INT8}))

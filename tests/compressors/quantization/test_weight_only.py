@@ -10,6 +10,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from compressors.pruning.filters import L1Filter
 from compressors.quantization.torchao_adapter import rounded_by_torchao
 from compressors.quantization.weight_only import Int4WeightOnly, Int8WeightOnly, WeightOnly
 from core.errors import ConfigError, IncompatibleModel
@@ -131,6 +132,23 @@ def test_a_network_without_linear_layers_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
     with pytest.raises(ConfigError, match=r"no layer of op_types.*Linear.*the model has Conv2d"):
         Int8WeightOnly().plan(model, IMAGES)
+
+
+def test_filters_are_pruned_in_front_of_a_head_of_integers() -> None:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1)]
+    model = nn.Sequential(*body, nn.Flatten(), nn.Linear(6, 3)).eval()
+    perform(model, Int8WeightOnly().plan(model, IMAGES).edits)
+    edits = L1Filter(sparsity=0.5).plan(model, IMAGES).edits
+    assert edits.removed == {"0": {"out": _least(model[0])}, "2": {"in": _least(model[0])}}
+    # integers lose no columns, so the filters before them are zero instead
+    gone = edits.masked["2.weight"].flatten(1).all(dim=1)
+    assert gone.nonzero().flatten().tolist() == _least(model[2])
+
+
+def _least(layer: nn.Conv2d) -> list[int]:
+    sums = layer.weight.flatten(1).abs().sum(dim=1)
+    return sorted(sums.argsort()[: len(sums) // 2].tolist())
 
 
 class Scaled(nn.Linear):
