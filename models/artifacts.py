@@ -28,7 +28,7 @@ from core.targets import resolve
 from models.base_model import ClassifierModule
 from models.edits import Edits, history, perform
 from models.exported import ExportedClassifier, export_bytes, load_program
-from models.reconstruction import arguments_of, class_digest, constructor_of
+from models.reconstruction import Undrawn, arguments_of, class_digest, constructor_of
 
 FORMAT = 2
 LAST_FILE = "recipe.json"
@@ -240,7 +240,8 @@ def _rebuild(artifact: Artifact) -> tuple[ClassifierModule | None, str]:
         kind = resolve(node["_target_"], expects=ClassifierModule)
         files = artifact.architecture["files"]
         paths = {argument: str(artifact.folder / name) for argument, name in files.items()}
-        model = kind(**{**arguments_of(kind, node), **paths})
+        with Undrawn():
+            model = kind(**{**arguments_of(kind, node), **paths})
         for edits in artifact.steps:
             perform(model, edits)
         model.preprocessing = _preprocessing(artifact)

@@ -6,13 +6,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from core.digest import file_digest
 from models.base_model import ClassifierModule
 
 BLANKS = {"checkpoint": "", "checkpoint_url": "", "pretrained": False}
 """Constructor arguments that fetch weights: an artifact brings its own."""
+
+DRAWS = frozenset(
+    {
+        *(torch.Tensor.normal_, torch.Tensor.uniform_),
+        *(nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
+    }
+)
+"""Functions that fill a tensor with random numbers."""
+
+
+class Undrawn(TorchFunctionMode):
+    """While it is active, parameters are zero instead of random: stored ones are filled in later.
+
+    Example:
+        >>> with Undrawn():
+        ...     layer = nn.Linear(2, 1)
+        >>> layer.weight.tolist()
+        [[0.0, 0.0]]
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Carry out a function, but draw nothing."""
+        target = args[0] if args else (kwargs or {}).get("tensor")
+        if func in DRAWS and isinstance(target, nn.Parameter):
+            target.data.zero_()
+            return target
+        return func(*args, **(kwargs or {}))
 
 
 def constructor_of(model: nn.Module) -> tuple[dict[str, Any] | None, str]:

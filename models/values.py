@@ -231,7 +231,7 @@ def digest_tensor(tensor: Tensor) -> str:
         return digest([str(tensor.layout), digest_tensor(tensor.to_dense())])
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     flat = plain.contiguous().reshape(-1)
-    content = hashlib.sha256(flat.view(torch.uint8).numpy().data)
+    content = hashlib.blake2b(flat.view(torch.uint8).numpy().data, digest_size=32)
     return digest([str(tensor.dtype), list(tensor.shape), content.hexdigest()])
 
 

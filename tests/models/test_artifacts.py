@@ -82,6 +82,12 @@ def test_a_stored_model_comes_back_as_its_own_class(stored: Path) -> None:
     assert not loaded.training
 
 
+def test_loading_draws_no_random_numbers(stored: Path) -> None:
+    before = torch.get_rng_state()
+    load_artifact(stored)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_artifact_holds_the_promised_files(stored: Path) -> None:
     names = {"architecture.json", "edits.json", "weights.safetensors", "recipe.json", "model.pt2"}
     assert {path.name for path in stored.iterdir()} == names

@@ -42,3 +42,16 @@ def test_what_a_layer_was_built_without_is_not_asked_for() -> None:
 def test_channels_outside_the_layer_are_refused(removed: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected channels in \[0, 3\)"):
         kept_channels(3, removed)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(6, 4, 3), nn.Conv2d(6, 4, (1, 2), groups=2), nn.ConvTranspose2d(6, 4, 3, groups=2)],
+    ids=["plain", "groups", "transposed"],
+)
+def test_cutting_a_layer_keeps_what_its_mask_keeps(layer: nn.Conv2d) -> None:
+    kept = kept_of(layer, inputs=[0, 5], outputs=[1, 2]).entries["weight"]
+    left = cut(layer.weight.detach(), kept)
+    assert left.flatten().equal(layer.weight[kept])
+    assert left.shape[2:] == layer.kernel_size
+    assert left.shape[0] == kept.flatten(1).any(1).sum()
