@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,13 +11,16 @@ from compressors.analysis.counting import LayerCost, count_flops_params
 from compressors.search.base import Search, whole
 from compressors.search.budget import Budget, Fit, fitted
 from compressors.search.ddpg import Agent, Step
-from compressors.search.oracle import Candidate, Oracle, Scored
+from compressors.search.oracle import Candidate, Oracle, Quantity, Scored
 from core.errors import ConfigError, unknown
 
 Reward = Literal["score", "score_and_flops"]
 
 STATE = 11
 """Numbers that describe a layer and what was done before it."""
+
+KEPT = 0.5
+"""Of the multiply-accumulates, where nothing else is said."""
 
 RANDOM_SHARE = 1 / 8
 """Of the episodes: those that act by chance alone; 100 of the paper's 800."""
@@ -26,20 +29,22 @@ RANDOM_SHARE = 1 / 8
 class AMC(Search):
     """Goes through the layers, chooses for each how much to keep, and learns from the score.
 
-    What it chooses is bounded, so that the multiply-accumulates that are wanted can still be met
-    with the least that may be kept of the later layers: every candidate is within the budget. An
+    What it chooses is bounded, so that the budget can still be met with the least that may be kept
+    of the later layers: every candidate is within it. An
     agent first acts by chance, then as it has learned, with less and less noise. What comes out is
     the candidate with the best score.
 
     Args:
-        flops_ratio: Share of the multiply-accumulates that is kept, in (0, 1).
+        flops_ratio: Share of the multiply-accumulates that is kept, in (0, 1); where there is a
+            `sparsity`, that takes its place.
         lbound: Least share of the filters of a layer that is kept, in [0, 1).
         rbound: Largest share of the filters of a layer that is kept, in (lbound, 1].
         train_episode: Candidates that are tried.
         reward: `score`; or `score_and_flops`: minus the error times the logarithm of the
             multiply-accumulates, so that fewer of them are worth something too.
-        sparsity: Is 1 - flops_ratio here; leave it out.
-        **options: Those of Search; the budget is macs.
+        budget: As in Search; with params or latency there has to be a `sparsity`.
+        sparsity: Fraction of the budget's quantity that goes; None for 1 - flops_ratio.
+        **options: Those of Search.
 
     Reference:
         He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices, ECCV 2018,
@@ -55,34 +60,35 @@ class AMC(Search):
     def __init__(
         self,
         *,
-        flops_ratio: float = 0.5,
+        flops_ratio: float = KEPT,
         lbound: float = 0.2,
         rbound: float = 1.0,
         train_episode: int | None = None,
         reward: Reward = "score",
-        budget: str = "macs",
-        sparsity: None = None,
+        budget: Quantity = "macs",
+        sparsity: float | None = None,
         **options: Any,
     ) -> None:
         faults = _share_faults(flops_ratio, lbound, rbound)
         faults += whole(train_episode, "train_episode")
         if reward not in get_args(Reward):
             faults.append(unknown("compressor.reward", reward, get_args(Reward)))
-        if budget != "macs":
+        if sparsity is None and budget in ("params", "latency"):
             faults.append(
-                f"compressor.budget is macs here: flops_ratio counts them, got {budget!r}"
+                f"compressor.flops_ratio counts macs: with compressor.budget={budget} pass "
+                "compressor.sparsity, the fraction of them that goes"
             )
-        if sparsity is not None:
-            faults.append(f"compressor.sparsity is 1 - flops_ratio here, got sparsity={sparsity!r}")
+        if sparsity is not None and flops_ratio != KEPT:
+            faults.append(
+                "compressor.sparsity takes the place of flops_ratio: pass one of them, got "
+                f"{sparsity!r} and {flops_ratio!r}"
+            )
         if faults:
             raise ConfigError(faults)
-        super().__init__(budget="macs", sparsity=1 - flops_ratio, **options)
-        self.flops_ratio, self.lbound, self.rbound, self.reward = (
-            flops_ratio,
-            lbound,
-            rbound,
-            reward,
-        )
+        wanted = 1 - flops_ratio if sparsity is None else sparsity
+        super().__init__(budget=budget, sparsity=wanted, **options)
+        self.flops_ratio = flops_ratio if sparsity is None else None
+        self.lbound, self.rbound, self.reward = lbound, rbound, reward
         self.train_episode: int = train_episode or self.efforts[self.effort]["train_episode"]
 
     def options(self) -> dict[str, Any]:
@@ -94,7 +100,7 @@ class AMC(Search):
         """The same share of every layer, and one candidate an episode."""
         return 1 + self.train_episode
 
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
         """Act, score, learn, as often as wanted."""
         walk = Walk(oracle, budget, low=self.lbound, high=self.rbound)
         agent = Agent(STATE, low=self.lbound, high=self.rbound, seed=oracle.task.given.seed)
@@ -109,7 +115,10 @@ class AMC(Search):
             candidate = walk.candidate(kept)
             if candidate.score is None and oracle.is_exhausted:
                 break
-            reward = self._reward(oracle.score(candidate), candidate)
+            score = oracle.score(candidate) if budget.is_met(oracle, candidate) else None
+            if score is None:  # it cannot be made: nothing to learn from
+                continue
+            reward = self._reward(score, candidate)
             for number, name in enumerate(walk.names):
                 last = number == len(walk.names) - 1
                 agent.remember(Step(states[number], kept[name], reward, states[number + 1], last))
@@ -117,7 +126,7 @@ class AMC(Search):
                 for _ in walk.names:
                     agent.learn()
                 agent.calm_down()
-        return cast(Scored, oracle.best)
+        return oracle.best
 
     def _reward(self, score: float, candidate: Candidate) -> float:
         """What a whole episode was worth; more is better."""
@@ -145,12 +154,13 @@ class Walk:
         self.names = list(oracle.filters)
         least = self.candidate(dict.fromkeys(self.names, low))
         if not budget.is_met(oracle, least):
-            reached = 1 - oracle.removed(least, "macs")
+            reached = 1 - oracle.removed(least, budget.quantity)
+            why = f", which cannot be made, because {least.obstacle}" if least.obstacle else ""
             raise ConfigError(
                 [
-                    f"compressor.flops_ratio={1 - budget.sparsity:g} cannot be met: with "
-                    f"lbound={low:g} of the filters of every layer, {reached:.3g} of the "
-                    "multiply-accumulates is left; lower lbound, or raise flops_ratio"
+                    f"keeping {1 - budget.sparsity:g} of the {budget.quantity} is not possible: "
+                    f"with compressor.lbound={low:g} of the filters of every layer{why}, "
+                    f"{reached:.3g} of it is left; change lbound, or keep more"
                 ]
             )
         costs = {layer.name: layer for layer in _costs(oracle)}
@@ -166,6 +176,8 @@ class Walk:
     def bounded(self, kept: Mapping[str, float], wanted: float) -> float:
         """The share of the next layer that is nearest to what is wanted and can be afforded.
 
+        The least one where it takes networks that cannot be made.
+
         Args:
             kept: Shares of the layers before.
             wanted: In [low, high].
@@ -176,8 +188,7 @@ class Walk:
             return wanted
         start = _gone({**others, name: wanted})
         fit = fitted(self.oracle, self.budget, {name: 1.0}, start)
-        assert fit is not None, "the least of this layer is affordable: it was, one layer before"
-        return 1 - fit.ratios[name]
+        return 1 - fit.ratios[name] if fit else self.low
 
     def state(self, kept: Mapping[str, float]) -> Tensor:
         """What is seen before the next layer, [11] in [0, 1]; zeros behind the last one.

@@ -10,7 +10,7 @@ from compressors.base import Task
 from compressors.pruning.admm import ADMM, ROWS
 from compressors.pruning.coupling import width
 from compressors.search.base import Search, whole
-from compressors.search.budget import Budget, Fit, uniform
+from compressors.search.budget import Budget, Fit, alike
 from compressors.search.oracle import Oracle, Scored
 from compressors.search.simulated_annealing import SimulatedAnnealing
 from core.errors import ConfigError
@@ -88,38 +88,52 @@ class AutoCompress(SimulatedAnnealing):
         return oracle
 
     def expected(self, oracle: Oracle) -> int:
-        """The same share of every layer; in each round the walk, and what comes of it."""
+        """The same share of every layer, untrained and trained; each round's walk and result."""
         walk = super().expected(oracle)
         limit = walk if self.max_evaluations is None else min(walk, self.max_evaluations)
-        return 1 + self.num_iterations * (limit + 1)
+        return 2 + self.num_iterations * (limit + 1)
 
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
         """Walk, train, remove, as often as there are rounds."""
-        found = cast(Scored, oracle.best)
-        standing = oracle.task.model
+        found, standing, epochs = oracle.best, oracle.task.model, 0
         for number in range(1, self.num_iterations + 1):
             share = 1 - (1 - budget.sparsity) ** (number / self.num_iterations)
             goal = replace(budget, sparsity=share)
             walked = self._walk(oracle, goal)
-            standing = self._trained(oracle.task, standing, walked.model, number)
-            oracle.move(replace(walked, model=standing, by_edits=False))
-            rest = uniform(oracle, goal).candidate
-            if rest.edits.is_empty:
-                score = oracle.ask(standing)
-                found = Scored(candidate=rest, model=standing, by_edits=False, score=score)
-                continue
-            oracle.score(rest)
-            found = cast(Scored, oracle.best)
-            oracle.move(found)
-            standing = found.model
+            if walked is None:
+                return None
+            trained = self._trained(oracle.task, standing, walked.model, number)
+            epochs += 0 if trained is standing else self.admm_iterations * self.admm_epochs
+            oracle.move(replace(walked, model=trained, by_edits=False, epochs=epochs))
+            found = self._rest(oracle, goal, trained, epochs)
+            if found is None:
+                return None
+            standing, epochs = found.model, found.epochs
         return found
 
-    def _walk(self, oracle: Oracle, goal: Budget) -> Scored:
+    def _rest(self, oracle: Oracle, goal: Budget, trained: nn.Module, epochs: int) -> Scored | None:
+        """What is left of the trained network, which the oracle stands on, within the goal."""
+        fit = alike(oracle, goal)
+        if fit is None:
+            return None
+        if fit.candidate.edits.is_empty:
+            score = oracle.ask(trained)
+            return Scored(
+                candidate=fit.candidate, model=trained, by_edits=False, score=score, epochs=epochs
+            )
+        oracle.score(fit.candidate)
+        found = oracle.best
+        if found is not None:
+            oracle.move(found)
+        return found
+
+    def _walk(self, oracle: Oracle, goal: Budget) -> Scored | None:
         """The best candidate of this round."""
         oracle.forget()
         if self.max_evaluations is not None:
             oracle.max_evaluations = oracle.evaluations + self.max_evaluations
-        walked = super().search(oracle, goal, uniform(oracle, goal))
+        first = alike(oracle, goal)
+        walked = super().search(oracle, goal, first) if first else None
         oracle.max_evaluations = None
         return walked
 

@@ -1,26 +1,34 @@
 """What every search under a budget is: the same share of all first, then something better."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, cast, get_args
 
 from compressors.base import Compressor, Decision, Task
+from compressors.forecast import announce
 from compressors.pruning.bases import BASES
 from compressors.pruning.filters import FilterPruner
 from compressors.search.budget import Budget, Fit, uniform
 from compressors.search.oracle import CLOCK, Clock, Oracle, Quantity, Scored
-from core.errors import ConfigError, unknown
+from core.errors import ConfigError, IncompatibleModel, unknown
+from models.edits import enforce
 
 CRITERIA = {n: kind for n, kind in BASES.items() if issubclass(kind, FilterPruner)}
 MODES = ("maximize", "minimize")
 SHOWN = 6
 """Groups that a sentence names."""
+CAUSES = 3
+"""Causes that a sentence names."""
 
 
 class Search(Compressor):
     """Shares a budget out over the layers so that the score stays as good as it can.
 
-    The first candidate takes the same share of every layer; nothing that scores worse comes out.
+    The first candidate takes the same share of every layer. Nothing that meets the budget and
+    scores worse comes out: where the search trained a network for more epochs, that candidate is
+    trained for as many before the two are compared.
 
     Args:
         budget: Quantity that `sparsity` is a fraction of: params, macs or latency.
@@ -73,11 +81,11 @@ class Search(Compressor):
             self.needs = self.needs - {"train"}  # type: ignore[misc]
 
     @abstractmethod
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
-        """Look for the best candidate within the budget.
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
+        """Look for the best candidate within the budget; None where none of them can be made.
 
         Args:
-            oracle: Has scored `first` alone, which is its `best`.
+            oracle: Has scored `first` alone, which is its `best` if it can be made.
             budget: Can be met.
             first: The same share of every group.
         """
@@ -104,23 +112,34 @@ class Search(Compressor):
         first = uniform(oracle, budget)
         with oracle.watched(self.expected(oracle)):
             oracle.score(first.candidate)
-            level = cast(Scored, oracle.best)
+            level = oracle.best
             found = self.search(oracle, budget, first)
-        worse = budget.is_met(oracle, found.candidate) and oracle.is_better(
-            level.score, found.score
-        )
-        chosen = level if worse else found
+            if level is not None and found is not None and _meets(oracle, budget, found):
+                level = self._trained_alike(oracle, level, found.epochs)
+        chosen = _better(oracle, budget, level, found)
         decision = chosen.decision()
-        decision.achieved.update(
-            candidates=oracle.evaluations, score=chosen.score, uniform_score=level.score
-        )
+        decision.achieved.update(candidates=oracle.evaluations, score=chosen.score)
+        if level is not None:
+            decision.achieved["uniform_score"] = level.score
         decision.notes.extend([*oracle.notes, *task.given.said, _gone(oracle, chosen)])
+        decision.notes.extend(_failures(oracle))
         decision.notes.append(
             f"{oracle.evaluations} candidates were scored: the same share of every layer removes "
-            f"{budget.sparsity:g} of the {self.budget} at a score of {level.score:.4f}, the search "
-            f"{found.score:.4f}" + (", so the same share of every layer was taken" * worse)
+            f"{budget.sparsity:g} of the {self.budget} at {_told(level)}, the search "
+            f"{_told(found)}" + (", so the same share of every layer was taken" * (chosen is level))
         )
         return decision
+
+    def _trained_alike(self, oracle: Oracle, level: Scored, epochs: int) -> Scored:
+        """The same share of every layer after as many epochs as what is compared with it."""
+        more = epochs - level.epochs
+        if more <= 0:
+            return level
+        task, model = oracle.task, copy.deepcopy(level.model)
+        announce(f"{self.name}, the same share of every layer", task, epochs=more)
+        task.given.train(model, epochs=more, first_epoch=level.epochs, after_step=enforce)
+        score = oracle.ask(model)
+        return replace(level, model=model, by_edits=False, score=score, epochs=epochs)
 
     def oracle(self, task: Task) -> Oracle:
         """The oracle of this search."""
@@ -154,6 +173,43 @@ def positive(value: object, key: str, *, below: float = float("inf")) -> list[st
         return []
     limit = "" if below == float("inf") else f" and below {below:g}"
     return [f"compressor.{key} is above 0{limit}, got {value!r}"]
+
+
+def _meets(oracle: Oracle, budget: Budget, scored: Scored) -> bool:
+    return budget.is_met(oracle, scored.candidate)
+
+
+def _better(oracle: Oracle, budget: Budget, level: Scored | None, found: Scored | None) -> Scored:
+    """What was found, unless the same share of every layer is better at the same budget.
+
+    Raises:
+        IncompatibleModel: There is neither; the text says why.
+    """
+    if found is None and level is None:
+        raise IncompatibleModel(" ".join([f"{oracle.name} found nothing.", *_failures(oracle)]))
+    if found is None or level is None:
+        return cast(Scored, found or level)
+    worse = _meets(oracle, budget, found) and oracle.is_better(level.score, found.score)
+    return level if worse else found
+
+
+def _failures(oracle: Oracle) -> list[str]:
+    """How many candidates could not be made, and the most common causes."""
+    if not oracle.failed:
+        return []
+    causes = "; or because ".join(why for why, _ in oracle.failed.most_common(CAUSES))
+    return [
+        f"candidates that cannot be made and were passed over: {oracle.failed.total()}, because "
+        f"{causes}"
+    ]
+
+
+def _told(scored: Scored | None) -> str:
+    """A score and the training before it."""
+    if scored is None:
+        return "nothing that can be made"
+    trained = f"after {scored.epochs} epochs of training" if scored.epochs else "untrained"
+    return f"a score of {scored.score:.4f} {trained}"
 
 
 def _gone(oracle: Oracle, chosen: Scored) -> str:

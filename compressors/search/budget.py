@@ -7,7 +7,7 @@ from typing import NamedTuple, get_args
 
 from compressors.search.oracle import Candidate, Oracle, Quantity, Ratios
 from compressors.selection import sparsity_faults
-from core.errors import ConfigError, unknown
+from core.errors import ConfigError, IncompatibleModel, unknown
 
 ROUNDING = 1e-9
 """1 - 70 / 100 is less than 0.3 in binary."""
@@ -39,23 +39,6 @@ class Budget:
         """Whether a candidate removes enough."""
         return oracle.removed(candidate, self.quantity) >= self.sparsity - ROUNDING
 
-    def require_reachable(self, oracle: Oracle) -> None:
-        """Refuse what no candidate can meet.
-
-        Raises:
-            ConfigError: With what the most extreme candidate reaches.
-        """
-        extreme = oracle.candidate({name: 1 - 1 / n for name, n in oracle.filters.items()})
-        if not self.is_met(oracle, extreme):
-            reached = oracle.removed(extreme, self.quantity)
-            raise ConfigError(
-                [
-                    f"compressor.sparsity={self.sparsity:g} of the {self.quantity} cannot be "
-                    f"removed: with a single filter left in each of {', '.join(oracle.filters)}, "
-                    f"{reached:.3g} of them is gone; lower it, or select more layers"
-                ]
-            )
-
 
 class Fit(NamedTuple):
     """A candidate that just meets a budget, and what was asked for to get it."""
@@ -70,7 +53,8 @@ def fitted(
     """The largest candidate within the budget on the way from `start` into a direction.
 
     Filters are whole, so the way has finitely many steps, and each removes more than the one
-    before: bisection finds the first that removes enough.
+    before: bisection finds the first that removes enough. The way ends where the narrower network
+    could not be made any more.
 
     Args:
         oracle: Tells costs; nothing is scored.
@@ -93,6 +77,8 @@ def fitted(
         return Fit(ratios, oracle.candidate(ratios))
 
     low, high = -1, len(steps) - 1  # `low` removes too little, `high` enough
+    while high and at(high).candidate.obstacle:
+        high -= 1
     if not budget.is_met(oracle, at(high).candidate):
         return None
     while high - low > 1:
@@ -102,16 +88,35 @@ def fitted(
     return at(high)
 
 
+def alike(oracle: Oracle, budget: Budget) -> Fit | None:
+    """As `uniform`; None where no candidate meets the budget."""
+    return fitted(oracle, budget, dict.fromkeys(oracle.filters, 1.0))
+
+
 def uniform(oracle: Oracle, budget: Budget) -> Fit:
     """The largest candidate within the budget that takes the same share of every group.
 
     Raises:
-        ConfigError: No candidate meets the budget.
+        ConfigError: No candidate meets the budget; with what the most extreme one reaches.
+        IncompatibleModel: The candidates that would meet it cannot be made.
     """
-    budget.require_reachable(oracle)
-    fit = fitted(oracle, budget, dict.fromkeys(oracle.filters, 1.0))
-    assert fit is not None, "the end of this way is the most extreme candidate"
-    return fit
+    fit = alike(oracle, budget)
+    if fit is not None:
+        return fit
+    extreme = oracle.candidate({name: 1 - 1 / n for name, n in oracle.filters.items()})
+    if extreme.obstacle:
+        raise IncompatibleModel(
+            f"{oracle.name}: no network that loses the same share of every layer meets the budget: "
+            f"the narrower ones cannot be made, because {extreme.obstacle}"
+        )
+    reached = oracle.removed(extreme, budget.quantity)
+    raise ConfigError(
+        [
+            f"compressor.sparsity={budget.sparsity:g} of the {budget.quantity} cannot be "
+            f"removed: with a single filter left in each of {', '.join(oracle.filters)}, "
+            f"{reached:.3g} of them is gone; lower it, or select more layers"
+        ]
+    )
 
 
 def _steps(oracle: Oracle, direction: Ratios, start: Ratios) -> Iterator[float]:

@@ -1,7 +1,7 @@
 """A budget met in small steps, each taken by the layer that can best bear it."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from compressors.search.base import Search, positive
 from compressors.search.budget import Budget, Fit, ceil_of, fitted
@@ -47,11 +47,15 @@ class NetAdapt(Search):
         return {**super().options(), "sparsity_per_iteration": self.sparsity_per_iteration}
 
     def expected(self, oracle: Oracle) -> int:
-        """Every group in each iteration."""
+        """Every group in each iteration; the same share of all, trained for as long, once more."""
         (sparsity,) = set(oracle.task.selection.sparsity.values())
-        return 1 + ceil_of(sparsity / self.sparsity_per_iteration) * len(oracle.filters)
+        return (
+            1
+            + bool(self.epochs)
+            + ceil_of(sparsity / self.sparsity_per_iteration) * len(oracle.filters)
+        )
 
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
         """Go on with the best of each iteration until the budget is met."""
         standing = oracle.candidate({})
         while True:
@@ -60,18 +64,20 @@ class NetAdapt(Search):
             oracle.forget()
             for fit in self._proposals(oracle, replace(budget, sparsity=goal), standing.ratios):
                 oracle.score(fit.candidate)
-            best = cast(Scored, oracle.best)
-            if budget.is_met(oracle, best.candidate):
+            best = oracle.best
+            if best is None or budget.is_met(oracle, best.candidate):
                 return best
             standing = best.candidate
             oracle.move(best)
 
     def _proposals(self, oracle: Oracle, goal: Budget, gone: dict[str, float]) -> list[Fit]:
-        """Each group alone, as far as it has to go; all alike where none gets there alone."""
+        """Each group alone, as far as it has to go; all alike where none gets there alone.
+
+        Empty where none of them could be made.
+        """
         alone = [fitted(oracle, goal, {name: 1.0}, gone) for name in oracle.filters]
         reaching = [fit for fit in alone if fit is not None]
         if reaching:
             return reaching
         together = fitted(oracle, goal, dict.fromkeys(oracle.filters, 1.0), gone)
-        assert together is not None, "the end of this way is the most extreme candidate"
-        return [together]
+        return [together] if together else []

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ class Candidate:
         macs: Multiply-accumulates of one sample.
         latency: Time over that of the network at first; None as long as nobody asked.
         score: On the score part of the data; None as long as nobody asked.
+        obstacle: Why it cannot be made; its costs are then those of the network at first.
     """
 
     ratios: dict[str, float]
@@ -59,6 +61,7 @@ class Candidate:
     macs: int
     latency: float | None = None
     score: float | None = None
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,12 +73,14 @@ class Scored:
         model: It, in eval mode.
         by_edits: Whether its edits alone make it of the network at first.
         score: Of the model.
+        epochs: Of training since the network at first.
     """
 
     candidate: Candidate
     model: nn.Module
     by_edits: bool
     score: float
+    epochs: int = 0
 
     def decision(self) -> Decision:
         """It, as what a compressor decides."""
@@ -123,9 +128,11 @@ class Oracle:
         """Group -> filters that its first layer has at first."""
         self.full = cost_of(task.model, task.example_inputs)
         self.notes: list[str] = []
+        self.failed: Counter[str] = Counter()
+        """Why candidates could not be made -> how many of them."""
         self._latencies: dict[tuple[float, ...], float] = {}
         self._progressed: Callable[[], None] = lambda: None
-        self._place(task.model)
+        self._place(task.model, epochs=0)
         self._drop_immovable()
         self.filters |= {name: self._width(name) for name in self._tied}
 
@@ -159,7 +166,12 @@ class Oracle:
         return self._candidates[edits]
 
     def removed(self, candidate: Candidate, quantity: Quantity) -> float:
-        """Fraction of a quantity that is gone, of what the network at first has; in [0, 1)."""
+        """Fraction of a quantity that is gone, of what the network at first has; in [0, 1).
+
+        Nothing is gone from a candidate that cannot be made.
+        """
+        if candidate.obstacle:
+            return 0.0
         if quantity == "params":
             return 1 - candidate.params / self.full.params
         if quantity == "macs":
@@ -172,11 +184,17 @@ class Oracle:
         perform(model, candidate.edits)
         return model
 
-    def score(self, candidate: Candidate) -> float:
-        """Train the candidate if wanted, score it, and count that; a second time it is known."""
-        if candidate.score is None:
+    def score(self, candidate: Candidate) -> float | None:
+        """Train the candidate if wanted, score it, and count that; a second time it is known.
+
+        None where it cannot be made: `failed` tells why.
+        """
+        if candidate.score is None and not candidate.obstacle:
             assert not self.is_exhausted, "ask `is_exhausted` before"
-            candidate.score = self._evaluated(candidate)
+            try:
+                candidate.score = self._evaluated(candidate)
+            except IncompatibleModel as error:
+                self._fail(candidate, str(error))
         return candidate.score
 
     def ask(self, model: nn.Module) -> float:
@@ -198,7 +216,7 @@ class Oracle:
         Args:
             scored: What this oracle scored; it is not changed.
         """
-        self._place(scored.model)
+        self._place(scored.model, scored.epochs)
 
     def forget(self) -> None:
         """Forget all scores: from now on, `best` is the best of what comes."""
@@ -241,9 +259,9 @@ class Oracle:
         candidate.latency = self._latencies[key]
         return candidate.latency
 
-    def _place(self, model: nn.Module) -> None:
-        """Look at the network all candidates are made of."""
-        self._origin = model
+    def _place(self, model: nn.Module, epochs: int) -> None:
+        """Look at the network all candidates are made of, and that was trained so long."""
+        self._origin, self._trained = model, epochs
         self._task = replace(self.task, model=model)
         self._survey: Survey = self.pruner.survey(self._task)
         tied = {one.own[0].removeprefix(self.task.prefix): one for one in self._survey.tied}
@@ -300,23 +318,38 @@ class Oracle:
     def _costed(self, edits: Edits) -> Candidate:
         tensors = (*self._origin.parameters(), *self._origin.buffers())
         model = copy.deepcopy(self._origin, {id(tensor): tensor for tensor in tensors})  # shared
-        perform(model, edits)
-        cost = cost_of(model, self.task.example_inputs)
+        try:
+            perform(model, edits)
+            cost = cost_of(model, self.task.example_inputs)
+        except Exception:
+            obstacle = why_not(self._origin, edits, self.task.example_inputs)
+            if not obstacle:
+                raise
+            return self._fail(self._without_costs(edits), obstacle)
         gone = {name: 1 - self._width(name, model) / full for name, full in self.filters.items()}
         return Candidate(ratios=gone, edits=edits, params=cost.params, macs=cost.macs)
+
+    def _without_costs(self, edits: Edits) -> Candidate:
+        return Candidate(ratios={}, edits=edits, params=self.full.params, macs=self.full.macs)
+
+    def _fail(self, candidate: Candidate, obstacle: str) -> Candidate:
+        candidate.obstacle = obstacle
+        self.failed[obstacle] += 1
+        return candidate
 
     def _evaluated(self, candidate: Candidate) -> float:
         """Score of a candidate that was not scored yet."""
         obstacle = why_not(self._origin, candidate.edits, self.task.example_inputs)
         if obstacle:
-            raise IncompatibleModel(
-                f"{self.name}: removals that work alone do not work together, because {obstacle}"
-            )
+            raise IncompatibleModel(obstacle)
         model = self.model(candidate)
         if self.epochs:
             self.task.given.train(model, epochs=self.epochs, after_step=enforce)
         score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):
-            by_edits = self._origin is self.task.model and not self.epochs
-            self.best = Scored(candidate=candidate, model=model, by_edits=by_edits, score=score)
+            epochs = self._trained + self.epochs
+            by_edits = self._origin is self.task.model and not epochs
+            self.best = Scored(
+                candidate=candidate, model=model, by_edits=by_edits, score=score, epochs=epochs
+            )
         return score

@@ -16,6 +16,9 @@ LEAST = 0.01
 """What a layer that tolerates nothing counts as, so that every direction leads to the budget."""
 
 
+WHY = "a network without the next share cannot be made"
+
+
 class Sensitivity(Search):
     """Removes a little at a time, most from the layers that lose least by it, and trains between.
 
@@ -77,9 +80,10 @@ class Sensitivity(Search):
         (sparsity,) = set(oracle.task.selection.sparsity.values())
         iterations = ceil_of(sparsity / self.sparsity_per_iter)
         scan = 1 + len(oracle.filters) * len(self.scanned_sparsities)
-        return 1 + iterations + scan * (iterations if self.scans == "each" else 1)
+        scans = iterations if self.scans == "each" else 1
+        return 1 + bool(self.epochs) + iterations + scan * scans
 
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
         """Scan, prune, train, until the budget is met or the score has fallen too far."""
         baseline, tolerated = self._tolerated(oracle, oracle.task.model)
         standing, kept = oracle.candidate({}), None
@@ -89,8 +93,10 @@ class Sensitivity(Search):
             speed = {n: tolerated[n] * (1 - gone) for n, gone in standing.ratios.items()}
             oracle.forget()
             fit = fitted(oracle, replace(budget, sparsity=goal), speed, standing.ratios)
-            assert fit is not None, "every group moves, so the end of the way is most extreme"
-            score = oracle.score(fit.candidate)
+            score = None if fit is None else oracle.score(fit.candidate)
+            if fit is None or score is None:
+                oracle.notes.append(f"ended with {gone:.3f} of the {self.budget} removed: {WHY}")
+                return kept
             if self._fallen(oracle, baseline, score):
                 return self._ended(oracle, kept, baseline, score, gone)
             kept, standing = cast(Scored, oracle.best), fit.candidate

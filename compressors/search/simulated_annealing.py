@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from compressors.search.base import Search, positive, whole
 from compressors.search.budget import Budget, Fit, fitted
@@ -13,8 +13,8 @@ from core.errors import ConfigError, unknown
 LEAST = 0.01
 """Every group keeps a chance to lose filters, so that every direction leads to the budget."""
 
-PRESETS: Mapping[str, Mapping[str, float]] = {
-    "points": {},
+PRESETS: Mapping[str, Mapping[str, float]] = {  # unit: of a score of 1, in temperatures
+    "points": {"start_temperature": 3.0, "stop_temperature": 0.05, "unit": 100.0},
     "nni": {"start_temperature": 100.0, "stop_temperature": 20.0, "unit": 1.0},
 }
 
@@ -26,14 +26,14 @@ class SimulatedAnnealing(Search):
     probability exp(-d / T). What comes out is the best that was scored.
 
     Args:
-        start_temperature: In percentage points of score.
-        stop_temperature: The walk ends below it.
+        start_temperature: In percentage points of score; None for that of the preset.
+        stop_temperature: The walk ends below it; None for that of the preset.
         cool_down_rate: Temperature over the one before.
         perturbation_magnitude: Largest shift of a share at the first temperature; later shifts are
             smaller as the temperature is.
         candidates_per_temperature: Steps of the walk before it cools.
-        preset: points, or nni: temperatures 100 and 20 with the score as a fraction, where nearly
-            every step is taken: a random walk.
+        preset: points: from 3 to 0.05; or nni: from 100 to 20, and temperatures are in units of
+            the score, not in points of it, so that nearly every step is taken: a random walk.
         **options: Those of Search.
 
     Reference:
@@ -48,8 +48,8 @@ class SimulatedAnnealing(Search):
     def __init__(
         self,
         *,
-        start_temperature: float = 3.0,
-        stop_temperature: float = 0.05,
+        start_temperature: float | None = None,
+        stop_temperature: float | None = None,
         cool_down_rate: float = 0.9,
         perturbation_magnitude: float = 0.35,
         candidates_per_temperature: int | None = None,
@@ -57,24 +57,24 @@ class SimulatedAnnealing(Search):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        faults = positive(start_temperature, "start_temperature")
-        faults += positive(stop_temperature, "stop_temperature")
+        values = PRESETS.get(preset, PRESETS["points"])
+        start = values["start_temperature"] if start_temperature is None else start_temperature
+        stop = values["stop_temperature"] if stop_temperature is None else stop_temperature
+        faults = positive(start, "start_temperature") + positive(stop, "stop_temperature")
         faults += positive(cool_down_rate, "cool_down_rate", below=1)
         faults += positive(perturbation_magnitude, "perturbation_magnitude")
         faults += whole(candidates_per_temperature, "candidates_per_temperature")
         if preset not in PRESETS:
             faults.append(unknown("compressor.preset", preset, PRESETS))
-        if not faults and stop_temperature >= start_temperature:
+        if not faults and stop >= start:
             faults.append(
-                "compressor.stop_temperature is below start_temperature, got "
-                f"{stop_temperature:g} and {start_temperature:g}"
+                "compressor.stop_temperature is below start_temperature, "
+                f"got {stop:g} and {start:g}"
             )
         if faults:
             raise ConfigError(faults)
-        values = PRESETS[preset]
-        self.start_temperature = values.get("start_temperature", start_temperature)
-        self.stop_temperature = values.get("stop_temperature", stop_temperature)
-        self.unit = values.get("unit", 100.0)
+        self.start_temperature, self.stop_temperature = start, stop
+        self.unit = values["unit"]
         self.cool_down_rate, self.preset = cool_down_rate, preset
         self.perturbation_magnitude = perturbation_magnitude
         self.candidates_per_temperature: int = (
@@ -104,20 +104,35 @@ class SimulatedAnnealing(Search):
         """The first, and each step of the walk."""
         return 1 + len(self.temperatures) * self.candidates_per_temperature
 
-    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored:
-        """Walk from the same share of every group."""
+    def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
+        """Walk from the same share of every group, past what cannot be made."""
         chance = random.Random(oracle.task.given.seed)
         ratios, score = first.ratios, oracle.score(first.candidate)
         steps = [t for t in self.temperatures for _ in range(self.candidates_per_temperature)]
         for temperature in steps:
             fit = self._neighbour(oracle, budget, ratios, temperature, chance)
+            if fit is None:
+                continue
             if fit.candidate.score is None and oracle.is_exhausted:
                 break
             new = oracle.score(fit.candidate)
-            gain = (new - score if oracle.maximize else score - new) * self.unit
-            if gain >= 0 or chance.random() < math.exp(gain / temperature):
+            if new is not None and self._goes_on(oracle, score, new, temperature, chance):
                 ratios, score = fit.ratios, new
-        return cast(Scored, oracle.best)
+        return oracle.best
+
+    def _goes_on(
+        self,
+        oracle: Oracle,
+        score: float | None,
+        new: float,
+        temperature: float,
+        chance: random.Random,
+    ) -> bool:
+        """Whether the walk takes a step; always to what is better, and from what was not made."""
+        if score is None:
+            return True
+        gain = (new - score if oracle.maximize else score - new) * self.unit
+        return gain >= 0 or chance.random() < math.exp(gain / temperature)
 
     def _neighbour(
         self,
@@ -126,13 +141,11 @@ class SimulatedAnnealing(Search):
         ratios: Mapping[str, float],
         temperature: float,
         chance: random.Random,
-    ) -> Fit:
-        """Shares shifted by chance, scaled so that the budget is just met."""
+    ) -> Fit | None:
+        """Shares shifted by chance, scaled so that the budget is just met, if that can be made."""
         reach = self.perturbation_magnitude * temperature / self.start_temperature
         shifted = {
             name: min(max(ratio + chance.uniform(-reach, reach), LEAST), 1.0)
             for name, ratio in ratios.items()
         }
-        fit = fitted(oracle, budget, shifted)
-        assert fit is not None, "every group moves, so the end of the way is the extreme candidate"
-        return fit
+        return fitted(oracle, budget, shifted)

@@ -21,21 +21,26 @@ class Landscape:
 
     Args:
         height: Function i, j -> score.
+        gain: Of the score by an epoch of training.
+        cramped: What happens below ten filters altogether: nothing, `fails`, or `differs`: the
+            network runs, but is not the one with these filters set to zero.
     """
 
-    def __init__(self, height: Callable[[int, int], float]) -> None:
-        self.height = height
+    def __init__(
+        self, height: Callable[[int, int], float], *, gain: float = 0.0, cramped: str = ""
+    ) -> None:
+        self.height, self.gain = height, gain
         self.scored: list[tuple[int, int]] = []
         self.trained: list[tuple[int, int]] = []
         torch.manual_seed(0)
         layers = OrderedDict(
             a=nn.Conv2d(1, 10, 3), b=nn.Conv2d(10, 10, 3), f=nn.Flatten(), h=nn.Linear(10, 3)
         )
-        self.model = nn.Sequential(layers).eval()
+        self.model = (Cramped(layers, how=cramped) if cramped else nn.Sequential(layers)).eval()
 
     def score(self, model: nn.Module) -> float:
         self.scored.append(widths(model))
-        return self.height(*self.scored[-1])
+        return self.height(*self.scored[-1]) + self.gain * epochs_of(self.model, model)
 
     def train(self, model: nn.Module, *, epochs: int, **_: object) -> None:
         self.trained.append(widths(model))
@@ -57,6 +62,25 @@ class Landscape:
 
     def oracle(self, **options: Any) -> Oracle:
         return Oracle(self.task(), L1Filter(sparsity=0.5), **options)
+
+
+class Cramped(nn.Sequential):
+    """Needs ten filters in `a` and `b` together."""
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], *, how: str) -> None:
+        super().__init__(layers)
+        self.how = how
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        narrow = sum(widths(self)) < 10
+        if narrow and self.how == "fails":
+            raise RuntimeError("too few filters")
+        return super().forward(images) + narrow
+
+
+def epochs_of(before: nn.Module, after: nn.Module) -> float:
+    """How long the made-up training went: it adds its epochs to the bias of the head."""
+    return round(float((after.h.bias - before.h.bias).detach().mean()), 3)
 
 
 def widths(model: nn.Module) -> tuple[int, int]:

@@ -6,8 +6,9 @@ import pytest
 from compressors.base import Decision
 from compressors.search.amc import AMC, STATE, Walk
 from compressors.search.budget import Budget
+from compressors.search.oracle import Quantity
 from core.errors import ConfigError
-from tests.compressors.search.conftest import IMAGES, Landscape
+from tests.compressors.search.conftest import IMAGES, Landscape, widths
 
 
 def found(landscape: Landscape, seed: int = 0, **options: Any) -> Decision:
@@ -15,8 +16,8 @@ def found(landscape: Landscape, seed: int = 0, **options: Any) -> Decision:
     return recipe.plan(landscape.model, IMAGES, landscape.resources(seed))
 
 
-def walk(landscape: Landscape, *, flops_ratio: float = 0.5) -> Walk:
-    budget = Budget(quantity="macs", sparsity=1 - flops_ratio)
+def walk(landscape: Landscape, *, kept: float = 0.5, quantity: Quantity = "macs") -> Walk:
+    budget = Budget(quantity=quantity, sparsity=1 - kept)
     return Walk(landscape.oracle(), budget, low=0.2, high=1.0)
 
 
@@ -44,9 +45,45 @@ def test_a_layer_is_described_beside_the_largest(wide_b: Landscape) -> None:
 
 def test_a_budget_that_the_least_shares_do_not_meet_is_told(wide_b: Landscape) -> None:
     with pytest.raises(
-        ConfigError, match=r"flops_ratio=0\.1 cannot be met: with lbound=0\.2 .*0\.117"
+        ConfigError, match=r"keeping 0\.1 of the macs is not .*lbound=0\.2 .*0\.117"
     ):
-        walk(wide_b, flops_ratio=0.1)
+        walk(wide_b, kept=0.1)
+
+
+def test_parameters_bound_other_shares_than_products_do(wide_b: Landscape) -> None:
+    # 10 i + 9 i j + j + 3 j + 3 parameters, 521 of 1043 are wanted; two of `b`: 28 i + 11
+    way = walk(wide_b, quantity="params")
+    assert way.bounded({}, 1.0) == 1.0
+    assert way.bounded({"a": 1.0}, 1.0) == pytest.approx(0.4)  # 103 + 94 j
+
+
+@pytest.mark.slow
+def test_the_budget_is_any_that_searches_know(wide_b: Landscape) -> None:
+    decision = found(wide_b, budget="params", sparsity=0.5, train_episode=8)
+    assert all(10 * i + 9 * i * j + 4 * j + 3 <= 521 for i, j in wide_b.scored)
+    assert any(81 * i + 9 * i * j + 3 * j > 870 for i, j in wide_b.scored)
+    assert "removes 0.5 of the params" in decision.notes[-1]
+    wide_b.scored.clear()
+    recipe = AMC(budget="latency", sparsity=0.25, train_episode=4)
+    recipe.clock = lambda before, after, inputs: sum(widths(after)) / 20
+    recipe.plan(wide_b.model, IMAGES, wide_b.resources())
+    assert all(i + j <= 15 for i, j in wide_b.scored)
+    assert wide_b.scored[0] == (7, 7)
+
+
+def test_a_share_that_goes_takes_the_place_of_that_which_is_kept() -> None:
+    (kept,), (given,) = (list(AMC(**one).entries.values()) for one in ({}, {"sparsity": 0.3}))
+    assert (kept["sparsity"], AMC().options()["flops_ratio"]) == (0.5, 0.5)
+    assert (given["sparsity"], AMC(sparsity=0.3).options()["flops_ratio"]) == (0.3, None)
+
+
+@pytest.mark.slow
+def test_episodes_that_cannot_be_made_teach_nothing() -> None:
+    landscape = Landscape(lambda i, j: j / 10 - i / 1000, cramped="differs")
+    decision = found(landscape, train_episode=12)
+    assert all(i + j >= 10 for i, j in landscape.scored)
+    assert any(note.startswith("candidates that cannot") for note in decision.notes)
+    assert decision.achieved["candidates"] == len(landscape.scored) > 1
 
 
 @pytest.mark.slow
@@ -102,8 +139,9 @@ def test_fewer_products_and_fewer_errors_are_worth_more(
         ({"lbound": 0.5, "rbound": 0.5}, "lbound is below rbound, got 0.5 and 0.5"),
         ({"train_episode": 0}, "train_episode is a whole number, at least 1"),
         ({"reward": "flops"}, "unknown compressor.reward 'flops'"),
-        ({"budget": "params"}, "budget is macs here: flops_ratio counts them, got 'params'"),
-        ({"sparsity": 0.3}, "sparsity is 1 - flops_ratio here, got sparsity=0.3"),
+        ({"budget": "params"}, "flops_ratio counts macs: with compressor.budget=params pass"),
+        ({"sparsity": 0.3, "flops_ratio": 0.4}, "takes the place of flops_ratio.* 0.3 and 0.4"),
+        ({"budget": "flops"}, "unknown compressor.budget 'flops'"),
     ],
     ids=str,
 )

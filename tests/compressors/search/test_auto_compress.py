@@ -31,11 +31,12 @@ def test_each_round_takes_an_equal_share_of_what_is_left_and_trains_before(
     assert macs(*widths(model)) <= 870
     assert wide_b.trained[:2] == [(10, 10)] * 2
     between = wide_b.trained[2]
-    assert wide_b.trained[2:] == [between] * 2
+    assert wide_b.trained[2:] == [between] * 2 + [(6, 6)]
     assert 870 < macs(*between) <= 0.7072 * 1740
     assert len(history(model)) == 2
-    # one for all alike, then twice a walk of three and what came of it
-    assert len(wide_b.scored) == decision.achieved["candidates"] == 1 + 2 * (3 + 1)
+    # all alike, then twice a walk of three and what came of it, and all alike after four epochs
+    assert len(wide_b.scored) == decision.achieved["candidates"] == 1 + 2 * (3 + 1) + 1
+    assert decision.notes[-1].count("after 4 epochs of training") == 2
     assert wide_b.scored[4] == between
     assert decision.achieved["score"] == wide_b.height(*widths(model))
     assert decision.achieved["uniform_score"] == 0.6 - 0.006
@@ -51,6 +52,7 @@ def test_what_training_left_above_the_budget_goes_too(
     assert [len(decision.edits.removed[name]["out"]) for name in ("a", "b")] == [4, 4]
     assert wide_b.scored[-1] == (6, 6)
     assert not wide_b.trained
+    assert decision.notes[-1].count("untrained") == 2
 
 
 @pytest.mark.slow

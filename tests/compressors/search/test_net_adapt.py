@@ -6,7 +6,7 @@ from compressors.base import Decision
 from compressors.search.net_adapt import NetAdapt
 from core.errors import ConfigError
 from models.edits import history
-from tests.compressors.search.conftest import IMAGES, Landscape, widths
+from tests.compressors.search.conftest import IMAGES, Landscape, epochs_of, widths
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +46,39 @@ def test_a_worse_way_is_not_taken() -> None:
 
 def test_short_term_training_goes_on_from_step_to_step(wide_b: Landscape) -> None:
     decision = adapted(wide_b, effort="paper")
-    assert wide_b.trained == wide_b.scored
+    # the same share of both is trained once more before it is compared
+    assert wide_b.trained == wide_b.scored == [(6, 6), (7, 10), (10, 5), (4, 10), (7, 4), (6, 6)]
     assert decision.model is not None
     trained = decision.model.h.bias - wide_b.model.h.bias
     assert float(trained.detach().mean()) == pytest.approx(2)  # one epoch in each of two steps
+
+
+def test_the_same_share_of_every_layer_is_trained_for_as_long() -> None:
+    # after two epochs 0.75, more than 0.7 after one, and less than 0.8 after two
+    landscape = Landscape(lambda i, j: 0.6 if i == j == 6 else 0.55, gain=0.1)
+    decision = adapted(landscape, short_term_epochs=1)
+    assert decision.achieved["score"] == decision.achieved["uniform_score"] == pytest.approx(0.8)
+    assert decision.model is not None
+    assert widths(decision.model) == (6, 6)
+    assert epochs_of(landscape.model, decision.model) == 2
+    assert decision.notes[-1].endswith(
+        "at a score of 0.8000 after 2 epochs of training, the search a score of 0.7500 after 2 "
+        "epochs of training, so the same share of every layer was taken"
+    )
+
+
+def test_a_step_that_cannot_be_made_is_left_to_the_other_layers() -> None:
+    landscape = Landscape(lambda i, j: j / 10, cramped="differs")
+    decision = adapted(landscape, sparsity=0.7)
+    # at most 522 MACs: `a` alone 2, 10; `b` would have to go from 4, 10 to one with fewer than ten
+    assert decision.model is not None
+    assert widths(decision.model) == (2, 10)
+    assert all(i + j >= 10 for i, j in landscape.scored)
+    assert "uniform_score" not in decision.achieved
+    assert (
+        "at nothing that can be made, the search a score of 1.0000 untrained"
+        in (decision.notes[-1])
+    )
 
 
 def test_a_latency_is_met(wide_b: Landscape) -> None:

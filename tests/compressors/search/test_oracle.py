@@ -143,6 +143,39 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         oracle.score(oracle.candidate({"a": 0.5}))
 
 
+@pytest.mark.parametrize("how", ["fails", "differs"])
+def test_what_cannot_be_made_is_counted_and_has_no_score(how: str) -> None:
+    landscape = Landscape(lambda i, j: -i - j, cramped=how)
+    oracle = landscape.oracle(max_evaluations=2)
+    narrow, wide = oracle.candidate({"a": 0.5, "b": 0.6}), oracle.candidate({"a": 0.5, "b": 0.5})
+    assert [oracle.score(c) for c in (narrow, wide, narrow)] == [None, -10, None]
+    assert (landscape.scored, oracle.evaluations) == ([(5, 5)], 1)
+    assert oracle.best is not None
+    assert oracle.best.candidate is wide
+    (why,) = oracle.failed.elements()
+    assert why == narrow.obstacle
+    assert ("too few filters" in why) == (how == "fails")
+    assert oracle.removed(narrow, "params") == oracle.removed(narrow, "latency") == 0
+
+
+def test_an_error_of_whoever_trains_or_scores_is_no_such_candidate(wide_b: Landscape) -> None:
+    wide_b.score = lambda _: {}["typo"]
+    with pytest.raises(KeyError, match="typo"):
+        (oracle := wide_b.oracle()).score(oracle.candidate({"a": 0.5}))
+    wide_b.train = lambda *_, **__: {}["slip"]
+    with pytest.raises(KeyError, match="slip"):
+        (oracle := wide_b.oracle(epochs=1)).score(oracle.candidate({"a": 0.5}))
+
+
+def test_an_error_in_counting_is_not_taken_for_the_network(
+    wide_b: Landscape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = wide_b.oracle()
+    monkeypatch.setattr("compressors.search.oracle.cost_of", lambda *_: {}["typo"])
+    with pytest.raises(KeyError, match="typo"):
+        oracle.candidate({"a": 0.5})
+
+
 @pytest.mark.slow
 def test_the_expected_time_is_told_after_the_first_score(
     wide_b: Landscape, caplog: pytest.LogCaptureFixture

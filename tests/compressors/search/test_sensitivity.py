@@ -65,11 +65,22 @@ def test_a_first_step_that_falls_too_far_is_refused() -> None:
 def test_it_scans_again_where_it_is_wanted_and_trains_after_each_step() -> None:
     landscape = Landscape(falling)
     decision = pruned(landscape, scans="each", epochs=1)
-    assert landscape.trained == [(6, 6), (7, 10), (5, 9)]
+    assert landscape.trained == [(6, 6), (7, 10), (5, 9), (6, 6)]
     assert landscape.scored.count((7, 10)) == 2  # a step, and the beginning of the second scan
     assert decision.model is not None
     trained = decision.model.h.bias - landscape.model.h.bias
     assert float(trained.detach().mean()) == pytest.approx(2)
+
+
+def test_it_ends_where_the_next_network_cannot_be_made() -> None:
+    landscape = Landscape(lambda i, j: 0.9 - 0.001 * (20 - i - j), cramped="differs")
+    decision = pruned(landscape, sparsity=0.8)  # 348 MACs: below ten filters
+    assert decision.model is not None
+    assert sum(widths(decision.model)) >= 10
+    assert all(i + j >= 10 for i, j in landscape.scored)
+    assert any(
+        "removed: a network without the next share cannot be made" in n for n in decision.notes
+    )
 
 
 def test_faults_are_told() -> None:

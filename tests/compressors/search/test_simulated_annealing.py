@@ -6,7 +6,7 @@ import pytest
 from compressors.base import Decision
 from compressors.search.budget import Budget
 from compressors.search.simulated_annealing import SimulatedAnnealing
-from core.errors import ConfigError
+from core.errors import ConfigError, IncompatibleModel
 from models.edits import history
 from tests.compressors.search.conftest import IMAGES, Landscape
 
@@ -95,6 +95,43 @@ def test_candidates_are_trained_and_the_trained_one_comes_out(wide_b: Landscape)
     assert decision.model is not None
     assert float((decision.model.h.bias - wide_b.model.h.bias).detach().mean()) == pytest.approx(1)
     assert len(history(decision.model)) == 1
+
+
+@pytest.mark.slow
+def test_the_walk_goes_past_what_cannot_be_made() -> None:
+    # within 609 MACs, all alike are 4, 4; of 5, 4 and 4, 7 the second has ten
+    landscape = Landscape(lambda i, j: i, cramped="differs")
+    decision = annealed(landscape, sparsity=0.65, max_evaluations=8)
+    assert all(i + j >= 10 for i, j in landscape.scored)
+    assert 1 < len(landscape.scored) == decision.achieved["candidates"] <= 8
+    assert decision.achieved["score"] == max(landscape.height(*w) for w in landscape.scored)
+    (note,) = [note for note in decision.notes if note.startswith("candidates that cannot be")]
+    assert "because the removed and the masked model differ by" in note
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("fails", r"annealing: no network that loses the same share.*too few filters"),
+        (
+            "differs",
+            r"found nothing\. candidates that cannot be made .*: \d+, because .* differ by",
+        ),
+    ],
+)
+def test_where_nothing_can_be_made_the_causes_are_told(how: str, sentence: str) -> None:
+    # 139 of 1740 MACs allow one filter of `a` and four of `b`
+    landscape = Landscape(lambda i, j: 0, cramped=how)
+    with pytest.raises(IncompatibleModel, match=sentence):
+        annealed(landscape, sparsity=0.92, stop_temperature=2.5)
+    assert landscape.scored == []
+
+
+def test_temperatures_that_are_given_win_over_the_preset() -> None:
+    walk = SimulatedAnnealing(sparsity=0.5, preset="nni", start_temperature=50.0)
+    assert (walk.temperatures[0], walk.stop_temperature, walk.unit) == (50.0, 20.0, 1.0)
+    with pytest.raises(ConfigError, match="below start_temperature, got 20 and 10"):
+        SimulatedAnnealing(sparsity=0.5, preset="nni", start_temperature=10.0)
 
 
 def test_temperatures_fall_from_start_to_stop() -> None:
