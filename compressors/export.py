@@ -18,7 +18,8 @@ from compressors.pruning.trial import why_not
 from compressors.tracing import prefix_of
 from core.errors import ConfigError, IncompatibleModel
 from core.files import write_atomically
-from models.edits import history, perform, zeros_of
+from models.edits import Edits, history, perform, zeros_of
+from models.replacements import Replacement
 
 log = logging.getLogger(__name__)
 
@@ -116,30 +117,46 @@ def masks_of(before: nn.Module, after: nn.Module) -> Masks:
 
     Returns:
         Short name of a layer -> its parameters: bool, True = gone or zero. Layers that lost nothing
-        are left out.
+        are left out. Of a layer that others replaced, what went before; its factors have names and
+        masks of their own, in the shapes they were made with.
 
     Raises:
         IncompatibleModel: Nothing was taken from it.
     """
     require_torch(after)
     twin = copy.deepcopy(before)
-    with torch.no_grad():
-        for parameter in twin.parameters():  # each entry says where it stands, counted from 1
-            places = torch.arange(1.0, parameter.numel() + 1, dtype=torch.float64)
-            parameter.data = places.view(parameter.shape)
-    for edits in history(after)[len(history(before)) :]:
+    names = {name: name for name, _ in twin.named_parameters()}  # now -> in the masks
+    shapes = {name: _numbered(parameter) for name, parameter in twin.named_parameters()}
+    left: dict[str, Tensor] = {}
+    for edits in (*history(after)[len(history(before)) :], Edits()):
         perform(twin, replace(edits, replaced={}))
-    left = dict(twin.named_parameters())
+        left |= {names[name]: parameter for name, parameter in twin.named_parameters()}
+        perform(twin, Edits(replaced=edits.replaced))
+        for layer in edits.replaced:
+            made = cast(Replacement, twin.get_submodule(layer))
+            for part, parameter in made.named_parameters():
+                name, old = f"{layer}.{part}", f"{layer}.{part.removeprefix(f'{made.holds}.')}"
+                if made.holds:
+                    names[name] = names[old]
+                elif name not in names:
+                    names[name], shapes[name] = name, _numbered(parameter)
     gone = {}
-    for name, parameter in before.named_parameters():
-        mask = torch.ones(parameter.numel() + 1, dtype=torch.bool)
+    for name, shape in shapes.items():
+        mask = torch.ones(shape.numel() + 1, dtype=torch.bool)
         mask[left[name].detach().flatten().long()] = False  # a masked entry says 0
-        gone[name] = mask[1:].view(parameter.shape)
+        gone[name] = mask[1:].view(shape)
     nested = _nested(gone, prefix_of(before))
     pruned = {n: parts for n, parts in nested.items() if any(m.any() for m in parts.values())}
     if not pruned:
         raise IncompatibleModel("nothing was pruned, so there are no masks")
     return pruned
+
+
+def _numbered(parameter: nn.Parameter) -> torch.Size:
+    """Let each entry say where it stands, counted from 1."""
+    places = torch.arange(1.0, parameter.numel() + 1, dtype=torch.float64)
+    parameter.data = places.view(parameter.shape)
+    return parameter.shape
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:

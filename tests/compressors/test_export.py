@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from compressors.base import Compressed, Report
 from compressors.export import export_model, masks_of
+from compressors.factorization.low_rank import LowRank
+from compressors.pruning.level import Level
 from core.errors import ConfigError, IncompatibleModel
 from models.edits import Edits, perform
 from models.small.digits import DigitsCNN
@@ -79,6 +81,53 @@ def test_masks_say_how_many_parameters_went() -> None:
     gone = sum(int(mask.sum()) for parts in masks.values() for mask in parts.values())
     sizes = [sum(p.numel() for p in model.parameters()) for model in (before, result.model)]
     assert gone == sizes[0] - sizes[1] == 2 * (144 + 2 + 144)
+
+
+def test_masks_of_a_layer_that_computes_in_few_bits_are_those_of_the_layer() -> None:
+    held = Edits(replaced={"a": {"_target_": "models.simulated.Binary"}})
+    later = Edits(
+        removed={name: {"out": [0]} for name in ("a.layer", "b")} | {"head": {"in": [0]}},
+        masked={"a.layer.weight": torch.tensor([False, False, True]).view(3, 1, 1, 1)},
+    )
+    result = compressed(Sum().eval(), taken_out(1), held, later)
+    masks = masks_of(result.before, result.model)
+    assert masks.keys() == {"a", "b", "head"}
+    assert masks["a"]["weight"].flatten().tolist() == whole(0, 1, 3).tolist()
+    assert masks["b"]["bias"].tolist() == whole(0, 1).tolist()
+
+
+def test_factors_have_masks_of_their_own() -> None:
+    split = {"_target_": "models.factorized.Factorized", "method": "svd", "ranks": [1]}
+    integers = {"_target_": "models.quantized.IntegerLinear", "bits": 8}
+    zero = torch.tensor([[True], [False]])
+    result = compressed(
+        Sum().eval(),
+        taken_out(2),
+        Edits(replaced={"head": split}),
+        Edits(masked={"head.last.weight": zero}),
+        Edits(replaced={"head.first": integers}),
+    )
+    masks = masks_of(result.before, result.model)
+    assert masks.keys() == {"a", "b", "head", "head.last"}
+    assert masks["head"]["weight"].tolist() == [whole(2).tolist()] * 2
+    assert masks["head.last"]["weight"].tolist() == zero.tolist()
+    assert not masks["head.last"]["bias"].any()
+
+
+def test_recipes_behind_one_that_replaces_layers_leave_masks() -> None:
+    before, after = DigitsCNN(), DigitsCNN()
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for recipe in (LowRank(energy=0.3, op_names=["block3.conv2"]), Level(sparsity=0.5)):
+        perform(after, recipe.plan(after, images).edits)
+    masks = masks_of(before, after)
+    assert {"conv", "block3.conv2.first", "block3.conv2.last"} < masks.keys()
+    zeros = {
+        name: parameter.detach() == 0
+        for name, parameter in after.backbone.named_parameters()
+        if not name.endswith("bias")
+    }
+    found = {f"{layer}.weight": parts["weight"] for layer, parts in masks.items()}
+    assert all(torch.equal(mask, zeros[name]) for name, mask in found.items())
 
 
 def test_a_network_that_lost_nothing_has_no_masks() -> None:
