@@ -11,7 +11,7 @@ A criterion that trains by itself (slim, agp) has that many epochs less of fine-
     data_dir=PATH    folder with cifar10/ and weights/resnet20-12fca82f.th
     only=a,b         some criteria; default all
     seeds=3          fine-tunings of each: mean and standard deviation are over them
-    epochs=6         of training, all in all
+    epochs=3         of training, all in all
     macs=2.1         times fewer multiply-accumulates
     train=8000       images to tune on, from the first
     results=FILE     JSON lines; what stands there is not done again; default
@@ -20,23 +20,19 @@ A criterion that trains by itself (slim, agp) has that many epochs less of fine-
 
 import copy
 import json
-import logging
 import statistics
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from rich.progress import track
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cifar10 import Data, accuracy, published, quieten, say, tune  # noqa: E402
 from compressors.base import Compressor  # noqa: E402
 from compressors.cost import count_macs  # noqa: E402
 from compressors.pruning.agp import AGP  # noqa: E402
@@ -46,7 +42,6 @@ from compressors.resources import Resources  # noqa: E402
 from core.errors import IncompatibleModel  # noqa: E402
 from models.edits import enforce, perform  # noqa: E402
 from models.small.resnet_cifar import CifarResNet  # noqa: E402
-from models.training import fit  # noqa: E402
 
 OWN_EPOCHS = 2
 """Epochs that a criterion trains by itself."""
@@ -56,15 +51,8 @@ STEP = 1 / 64
 
 CONTROL = "random_filter"
 
-RECIPE = {
-    "optimizer": "sgd",
-    "learning_rate": 0.05,
-    "weight_decay": 5e-4,
-    "optimizer_options": {"momentum": 0.9, "nesterov": True},
-    "scheduler": "onecycle",
-    "augmentation": {"shift": 4, "flip": True},
-}
-"""Fine-tuning."""
+SIZED_BY = {"agp": "l1_filter"}
+"""Who trains at every sparsity takes the one of its criterion: as many filters go."""
 
 
 def _agp(sparsity: float) -> Compressor:
@@ -110,48 +98,6 @@ class Outcome:
     test: float
 
 
-class Data:
-    """Images in [0, 1] and labels: what to tune on, what to score on, what to test on."""
-
-    def __init__(self, folder: Path, train: int) -> None:
-        images, labels = read(folder / "data_batch_1.bin")
-        self.tuning = images[:train], labels[:train]
-        self.held_out = images[8000:], labels[8000:]
-        self.test = read(folder / "test_batch.bin")
-
-    def resources(self, seed: int) -> Resources:
-        """What a criterion may use; the same training is carried out once."""
-        trained: dict[str, Any] = {}
-
-        def train(model: nn.Module, *, epochs: int, **options: Any) -> None:
-            key = str((epochs, sorted(options), [p.shape for p in model.parameters()]))
-            if key not in trained or "after_step" in options:
-                tune(model, self.tuning, epochs=epochs, seed=seed, **options)
-                trained[key] = copy.deepcopy(model.state_dict())
-            model.load_state_dict(trained[key])
-
-        return Resources(
-            batches=lambda count: split(self.tuning, seed, most=count),
-            score=lambda model: accuracy(model, self.held_out),
-            train=train,
-            seed=seed,
-        )
-
-
-class Shuffled:
-    """Batches of 128, in another order each time they are gone through."""
-
-    def __init__(self, data: tuple[Tensor, Tensor], seed: int) -> None:
-        self.data, self.seed, self.passes = data, seed, 0
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.passes += 1
-        yield from split(self.data, 1000 * self.seed + self.passes)
-
-    def __len__(self) -> int:
-        return -(-len(self.data[0]) // 128)
-
-
 def main() -> None:
     """Fine-tune what is missing, then print the table."""
     given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
@@ -166,8 +112,8 @@ def main() -> None:
     folder = Path(given["data_dir"])
     train = int(given.get("train", 8000))
     data = Data(folder / "cifar10", train)
-    baseline = CifarResNet(20, checkpoint=str(folder / "weights" / "resnet20-12fca82f.th")).eval()
-    epochs, wanted = int(given.get("epochs", 6)), float(given.get("macs", 2.1))
+    baseline = published(folder)
+    epochs, wanted = int(given.get("epochs", 3)), float(given.get("macs", 2.1))
     kept = ROOT / "results" / "benchmarks" / f"criteria-{epochs}-{wanted:g}-{train}.jsonl"
     file = Path(given.get("results", kept))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +132,7 @@ def one_case(
 ) -> Outcome:
     """Remove, fine-tune, test once."""
     resources = data.resources(seed)
-    model, sparsity = at_macs(CRITERIA[name], baseline, data, resources, macs)
+    model, sparsity = at_macs(name, baseline, data, resources, macs)
     score = resources.score(model)
     own = OWN_EPOCHS if name in ("slim", "agp") else 0
     tune(model, data.tuning, epochs=epochs - own, seed=seed, after_step=enforce)
@@ -204,14 +150,14 @@ def one_case(
 
 
 def at_macs(
-    criterion: Callable[[float], Compressor],
+    name: str,
     baseline: nn.Module,
     data: Data,
     resources: Resources,
     wanted: float,
 ) -> tuple[nn.Module, float]:
     """The network of the lowest sparsity with `wanted` times fewer multiply-accumulates."""
-    images = data.test[0][:2]
+    images, criterion = data.test[0][:2], CRITERIA[SIZED_BY.get(name, name)]
     most = count_macs(baseline, images[:1]) / wanted
     low, high, best = 0, 63, None  # in steps; `high` fits the budget
     while high - low > 1:
@@ -223,6 +169,9 @@ def at_macs(
             low = middle
     if best is None:
         raise SystemExit(f"no sparsity gives {wanted} times fewer multiply-accumulates")
+    if name in SIZED_BY:
+        best = removed(CRITERIA[name](high * STEP), baseline, images, resources)
+        assert best is not None, "its criterion removes something"
     return best, high * STEP
 
 
@@ -239,15 +188,6 @@ def removed(
     model = copy.deepcopy(baseline)
     perform(model, decision.edits)
     return model
-
-
-def tune(
-    model: nn.Module, data: tuple[Tensor, Tensor], *, epochs: int, seed: int, **options: Any
-) -> None:
-    """Train on shuffled batches."""
-    quiet = {"accelerator": "cpu", "enable_progress_bar": False}
-    settings = {**RECIPE, "seed": seed, "trainer": quiet, **options}
-    fit(model, Shuffled(data, seed), epochs=epochs, **settings)
 
 
 def table(found: list[Outcome]) -> str:
@@ -286,42 +226,6 @@ def outcomes(file: Path, epochs: int) -> list[Outcome]:
     """What was done before with as many epochs."""
     lines = file.read_text().splitlines() if file.exists() else []
     return [one for one in (Outcome(**json.loads(line)) for line in lines) if one.epochs == epochs]
-
-
-def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    """Share that is right."""
-    model.eval()
-    with torch.inference_mode():
-        said = torch.cat([model(batch).argmax(dim=1) for batch in data[0].split(250)])
-    return float((said == data[1]).double().mean())
-
-
-def split(
-    data: tuple[Tensor, Tensor], seed: int, most: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of 128 in a random order."""
-    order = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(seed))[:most]
-    for ids in order.split(128):
-        yield data[0][ids], data[1][ids]
-
-
-def read(path: Path) -> tuple[Tensor, Tensor]:
-    """Images and labels of a file of CIFAR-10's binary version."""
-    rows = np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)
-    images = torch.from_numpy(rows[:, 1:]).view(-1, 3, 32, 32).float() / 255
-    return images, torch.from_numpy(rows[:, 0].astype(np.int64))
-
-
-def quieten() -> None:
-    """Neither advice of Lightning nor notes of the compressors."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-
-
-def say(text: str) -> None:
-    """Print a line."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
