@@ -116,6 +116,7 @@ def _sensitivity(
         f"accuracy on the score part of {config.tuning.dataset}; the model as it is: "
         f"{found.baseline:.4f}",
         *resources.said,
+        *found.gaps(),
         *(f"{layer}: {why}" for layer, why in found.left_out.items()),
     ]
     return asdict(found), found.to_csv(), notes

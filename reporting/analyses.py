@@ -39,7 +39,7 @@ def _sensitivity(model: str, found: Mapping[str, Any]) -> Sheet:
     strengths = [f"{sparsity:g}" for sparsity in found["sparsities"]]
     rows = []
     for layer, scores in found["scores"].items():
-        percent = [100 * score for score in scores]
+        percent = [None if score is None else 100 * score for score in scores]
         cells = [*percent, *[None] * (len(strengths) - len(scores))]
         partners = ", ".join(found["tied"][layer][1:])
         named = dict(zip(strengths, cells, strict=True))

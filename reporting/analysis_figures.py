@@ -57,13 +57,14 @@ def write_pictures(kind: str, found: Mapping[str, Any], folder: Path) -> list[Pa
 
 
 def sensitivity_figure(found: Mapping[str, Any]) -> "Figure":
-    """Score over layers and sparsities; cells after an early stop are empty."""
+    """Score over layers and sparsities; empty after an early stop, hatched where not measured."""
     import numpy as np
+    from matplotlib.patches import Rectangle
 
     layers, strengths = list(found["scores"]), found["sparsities"]
     cells = np.full((len(layers), len(strengths)), np.nan)
     for row, scores in enumerate(found["scores"].values()):
-        cells[row, : len(scores)] = scores
+        cells[row, : len(scores)] = [np.nan if score is None else score for score in scores]
     figure, axes = _figure(len(layers), width=min(PAGE, 2.2 + 0.45 * len(strengths)))
     low, high = np.nanmin(cells), max(np.nanmax(cells), found["baseline"])
     image = axes.imshow(cells, aspect="auto", cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
@@ -73,8 +74,15 @@ def sensitivity_figure(found: Mapping[str, Any]) -> "Figure":
             color = "white" if height < DARK else "black"
             text = f"{100 * score:.0f}" if abs(score) <= 1 else f"{score:.3g}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
+        elif column < len(found["scores"][layers[row]]):
+            corner = (column - 0.5, row - 0.5)
+            axes.add_patch(
+                Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=NEITHER, linewidth=0)
+            )
     axes.set_xticks(range(len(strengths)), [f"{sparsity:g}" for sparsity in strengths])
-    axes.set_xlabel("share of the layer's filters that is gone; grey: stopped before")
+    axes.set_xlabel(
+        "share of the layer's filters that is gone; grey: stopped before; hatched: not measured"
+    )
     axes.set_facecolor(STOPPED)
     _name_rows(axes, layers)
     axes.tick_params(length=0)

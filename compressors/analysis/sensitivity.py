@@ -68,20 +68,24 @@ class Sensitivity:
     Args:
         baseline: Score of the model as it is.
         sparsities: Strengths, ascending.
-        scores: Layer -> score at each strength, fewer after an early stop. Tied layers are pruned
-            together and have the same scores.
+        scores: Layer -> score at each strength, fewer after an early stop; None where it was not
+            measured. Tied layers are pruned together and have the same scores.
         tied: Layer -> all layers that lose filters with it, itself the first.
-        left_out: Layer -> why no strength changes anything there.
+        unmeasured: Layer -> strength -> why the layer cannot be pruned so.
+        left_out: Layer -> why it cannot be pruned at any strength.
     """
 
     baseline: float
     sparsities: tuple[float, ...]
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
     tied: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unmeasured: dict[str, dict[float, str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def tolerated(self, *, drop: float) -> dict[str, float]:
         """Layer -> the largest sparsity up to which no score falls by more than `drop`.
+
+        What was not measured tells nothing: the last one before it, or one behind it, counts.
 
         Example:
             >>> found = Sensitivity(baseline=0.9, sparsities=(0.1, 0.5), scores={"a": [0.89, 0.5]})
@@ -92,6 +96,8 @@ class Sensitivity:
         for layer, scores in self.scores.items():
             kept = 0.0
             for sparsity, score in zip(self.sparsities, scores, strict=False):
+                if score is None:
+                    continue
                 if self.baseline - score > drop:
                     break
                 kept = sparsity
@@ -99,14 +105,26 @@ class Sensitivity:
         return chosen
 
     def to_csv(self) -> str:
-        """One line a layer: `layername,0.1,0.2,...`; nothing after an early stop."""
+        """One line a layer: `layername,0.1,0.2,...`; nothing where it was not measured."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["layername", *(f"{sparsity:g}" for sparsity in self.sparsities)])
         for layer, scores in self.scores.items():
             empty = [""] * (len(self.sparsities) - len(scores))
-            writer.writerow([layer, *scores, *empty])
+            writer.writerow([layer, *scores, *empty])  # None is empty, too
         return text.getvalue()
+
+    def gaps(self) -> list[str]:
+        """What was not measured, and why, as sentences; tied layers share one."""
+        told: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for layer, reasons in self.unmeasured.items():
+            tie = tuple(sorted(self.tied[layer]))
+            for strength, why in reasons.items():
+                told.setdefault((tie, why), []).append(f"{strength:g}")
+        return [
+            f"{', '.join(tie)}: not measured at {', '.join(dict.fromkeys(strengths))}: {why}"
+            for (tie, why), strengths in told.items()
+        ]
 
 
 def sensitivity_analysis(
@@ -148,6 +166,8 @@ def sensitivity_analysis(
         if partner is not None:
             others = (other for other in found.tied[partner] if other != name)
             found.scores[name], found.tied[name] = found.scores[partner], (name, *others)
+            if partner in found.unmeasured:
+                found.unmeasured[name] = found.unmeasured[partner]
             continue
         asked = {sparsity: criterion(sparsity=sparsity, op_names=[name]) for sparsity in strengths}
         plans = (
@@ -155,10 +175,12 @@ def sensitivity_analysis(
             for sparsity, compressor in asked.items()
         )
         scan = _scanned(model, name, plans, score, baseline, stop or Stop())
-        if scan.reason:
-            found.left_out[name] = scan.reason
-        else:
-            found.scores[name], found.tied[name] = scan.scores, scan.tie
+        if all(score is None for score in scan.scores):
+            found.left_out[name] = [*scan.unmeasured.values()][-1]
+            continue
+        found.scores[name], found.tied[name] = scan.scores, scan.tie
+        if scan.unmeasured:
+            found.unmeasured[name] = scan.unmeasured
     if not found.scores:
         raise IncompatibleModel(" ".join(["no layer can be pruned.", *found.left_out.values()]))
     return found
@@ -166,17 +188,17 @@ def sensitivity_analysis(
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
-    """Scores of one layer, or the reason why there are none."""
+    """Scores of one layer, None where there is a reason why there is none."""
 
-    scores: list[float]
+    scores: list[float | None]
     tie: tuple[str, ...]
-    reason: str
+    unmeasured: dict[float, str]
 
 
 def _plan(
     compressor: Compressor, model: nn.Module, inputs: Tensor, resources: Resources | None
 ) -> Decision | str:
-    """What a compressor would do, or why it would do nothing."""
+    """What a compressor would do, or why it cannot, or would do nothing."""
     try:
         return compressor.plan(model, inputs, resources)
     except IncompatibleModel as error:
@@ -192,21 +214,21 @@ def _scanned(
     stop: Stop,
 ) -> _Scan:
     """Scores at one strength after the other, until it is time to stop."""
-    scores: list[float] = []
+    scores: list[float | None] = []
     tie: dict[str, None] = {name: None}
-    reasons: list[str] = []
+    unmeasured: dict[float, str] = {}
     for sparsity, plan in plans:
         if isinstance(plan, str):  # 0.1 of 4 filters is none
-            reasons.append(plan)
-            scores.append(baseline)
+            unmeasured[sparsity] = plan
+            scores.append(None)
             continue
         pruned = _performed(model, plan)
-        scores.append(_number(score(pruned), f"{name} at sparsity {sparsity:g}"))
+        found = _number(score(pruned), f"{name} at sparsity {sparsity:g}")
+        scores.append(found)
         tie |= dict.fromkeys(_losing(model, plan.edits))
-        if stop.is_reached(scores[-1], baseline):
+        if stop.is_reached(found, baseline):
             break
-    nothing = len(reasons) == len(scores)
-    return _Scan(scores=scores, tie=tuple(tie), reason=reasons[-1] if nothing else "")
+    return _Scan(scores=scores, tie=tuple(tie), unmeasured=unmeasured)
 
 
 def _performed(model: nn.Module, plan: Decision) -> nn.Module:

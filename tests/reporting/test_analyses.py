@@ -76,6 +76,16 @@ def test_cells_of_the_heat_map_say_the_score_in_percent() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "first.conv"]
 
 
+def test_what_was_not_measured_is_empty_and_hatched() -> None:
+    gap = {**SENSITIVITY, "scores": {"conv": [None, 0.5], "first.conv": [0.9]}}
+    axes = sensitivity_figure(gap).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["50", "90"]
+    ((patch,), hatch) = axes.patches, axes.patches[0].get_hatch()
+    assert (patch.get_xy(), hatch) == ((-0.5, -0.5), "////")
+    lines = analysis_text("sensitivity", "net", gap, []).splitlines()
+    assert lines[2].split() == ["conv", "50", "last.conv"]
+
+
 def test_tied_layers_are_joined_by_a_line() -> None:
     axes = dependency_figure(DEPENDENCY).axes[0]
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]

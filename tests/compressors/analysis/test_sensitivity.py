@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.analysis.sensitivity import Sensitivity, Stop, sensitivity_analysis
+from compressors.base import Decision, Task
+from compressors.pruning.filters import L1Filter
 from compressors.pruning.level import Level
 from compressors.selfcheck import state_digest
 from core.errors import ConfigError, IncompatibleModel
@@ -105,9 +107,31 @@ def test_any_compressor_can_be_the_criterion() -> None:
     assert found.scores == {"live": [7]}
 
 
-def test_strengths_that_round_to_nothing_leave_the_score_as_it_is() -> None:
-    found = sensitivity_analysis(OneDead().eval(), IMAGES, logit, sparsities=(0.2, 0.25))
-    assert found.scores["live"] == [10, 9]
+def test_strengths_that_change_nothing_are_not_measured_and_tell_why() -> None:
+    found = sensitivity_analysis(OneDead().eval(), IMAGES, logit, sparsities=(0.1, 0.2, 0.25))
+    assert found.scores["live"] == [None, None, 9]
+    assert found.to_csv().splitlines()[1] == "live,,,9.0"
+    assert list(found.unmeasured["live"]) == [0.1, 0.2]
+    assert "0.2 of 4 filters rounds to nothing" in found.unmeasured["live"][0.2]
+    assert found.gaps()[1].startswith("live: not measured at 0.2: L1Filter changes nothing.")
+    assert found.tolerated(drop=0.5) == {"live": 0.0, "dead": 0.25}
+
+
+def test_what_cannot_be_pruned_at_one_strength_is_no_loss_less() -> None:
+    class Half(L1Filter):
+        def decide(self, task: Task) -> Decision:
+            if set(task.selection.sparsity.values()) == {0.5}:
+                raise IncompatibleModel("half is too much")
+            return super().decide(task)
+
+    found = sensitivity_analysis(
+        Sum().eval(), IMAGES, logit, criterion=Half, sparsities=HALVES, layers=["a", "b"]
+    )
+    assert found.scores["a"][1] is found.scores["b"][1] is None
+    assert None not in (found.scores["a"][0], found.scores["a"][2])
+    assert found.gaps() == ["a, b: not measured at 0.5: half is too much"]
+    last = Sensitivity(baseline=0.9, sparsities=(0.1, 0.5), scores={"a": [0.9, None]})
+    assert last.tolerated(drop=0.1) == {"a": 0.1}
 
 
 @pytest.mark.parametrize("sparsities", [(), (0.5, 1), (0.5, -0.1)], ids=str)
