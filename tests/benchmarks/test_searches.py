@@ -33,9 +33,7 @@ def test_a_search_is_paired_with_the_control_of_its_seed(searches: ModuleType) -
         outcome(searches, "uniform", 1, "1111000000"),
         outcome(searches, "macs", 1, "1110100000"),
     ]
-    rows = [
-        [cell.strip() for cell in row.split("|")] for row in searches.table(found).splitlines()
-    ]
+    rows = [[cell.strip() for cell in row.split("|")] for row in searches.table(found).splitlines()]
     assert rows[2][1:7] == ["uniform", "2.0 M", "1,000", "0.5000", "0.3000 ± 0.1414 (n=2)", ""]
     assert rows[3][1] == "net_adapt, equal macs"
     assert rows[3][5:7] == ["0.6000 ± 0.2828 (n=2)", "+0.3000 ± 0.4243 (n=2); p 0.031, 1"]
