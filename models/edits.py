@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.digest import digest
 from core.errors import IncompatibleModel, unknown
 from models.channels import Kept, cut, kept_channels, kept_of
-from models.replacements import made_of, why_bound
+from models.replacements import Replacement, made_of, why_bound
 
 Side = Literal["in", "out"]
 Sides = Mapping[Side, Sequence[int]]
@@ -165,11 +165,16 @@ def mask(model: nn.Module, edits: Edits) -> None:
 
 
 def enforce(model: nn.Module) -> None:
-    """Zero again, in place, what was masked in any edit of `model`; call it after an optimizer."""
+    """Restore in place what edits of `model` hold fixed; call it after an optimizer.
+
+    That is zeros of what was masked, and what layers that were put in keep while they are trained.
+    """
     for name, entries in zeros_of(model).items():
         parameter = model.get_parameter(name)
         with torch.no_grad():
             parameter.masked_fill_(entries.to(parameter.device), 0)
+    for kind in {type(part): None for part in model.modules() if isinstance(part, Replacement)}:
+        kind.after_step(model)
 
 
 def zeros_of(model: nn.Module) -> Mapping[str, Tensor]:

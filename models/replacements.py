@@ -32,6 +32,10 @@ class Replacement(nn.Module, ABC):
             IncompatibleModel: `layer` cannot be replaced in this way.
         """
 
+    @classmethod
+    def after_step(cls, model: nn.Module) -> None:
+        """Keep what training `model`, which has such layers, must keep after every step."""
+
 
 def why_bound(model: nn.Module, layer: nn.Module) -> str:
     """Why a layer cannot become another one alone, as a sentence; empty where it can.

@@ -156,6 +156,13 @@ class FakeQuantized(Simulated):
             decay=decay,
         )
 
+    @classmethod
+    def after_step(cls, model: nn.Module) -> None:
+        """Norms go on with the statistics they have: they scale the steps of weights."""
+        for part in model.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+
     @property
     def _waits(self) -> bool:
         return self.training and int(self.steps) <= self.start_step
@@ -255,6 +262,14 @@ class Binary(Simulated):
     def of(cls, layer: nn.Module) -> "Binary":  # type: ignore[override]
         """The layer in signs."""
         return cls(layer)
+
+    @classmethod
+    def after_step(cls, model: nn.Module) -> None:
+        """Weights stay where their signs have a gradient."""
+        for part in model.modules():
+            if isinstance(part, Binary):
+                with torch.no_grad():
+                    cast(Tensor, part.layer.weight).clamp_(-1, 1)
 
     def few_bits(self, weight: Tensor) -> Tensor:
         """1 or -1; what was zeroed stays zero."""

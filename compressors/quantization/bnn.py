@@ -1,7 +1,7 @@
 """Networks of signs."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from compressors.base import Decision, Task
 from compressors.quantization.trained import TrainedInFewBits, without_first
 from core.errors import IncompatibleModel
 from models.edits import Edits, perform
-from models.simulated import RECTIFIERS, Binary
+from models.simulated import RECTIFIERS
 
 RELUS = tuple(kind.__name__ for kind in RECTIFIERS)
 
@@ -54,7 +54,7 @@ class BNN(TrainedInFewBits):
         perform(task.model, Edits(replaced={task.prefix + name: hardtanh for name in relus}))
         self._require_signs(task, layers)
         binary = {"_target_": "models.simulated.Binary"}
-        self.train(task, dict.fromkeys(layers, binary), after_step=_clip)
+        self.train(task, dict.fromkeys(layers, binary))
         notes.append(
             f"simulated: {len(layers)} layers compute with signs as floats, {len(relus)} ReLUs "
             "became hardtanh; the weights are stored as training goes on with them, so neither "
@@ -93,11 +93,3 @@ def _lowest_inputs(model: nn.Module, names: list[str], inputs: Tensor) -> Mappin
         for handle in handles:
             handle.remove()
     return lowest
-
-
-def _clip(model: nn.Module) -> None:
-    """Keep what signs are taken of where they have a gradient."""
-    for part in model.modules():
-        if isinstance(part, Binary):
-            with torch.no_grad():
-                cast(Tensor, part.layer.weight).clamp_(-1, 1)

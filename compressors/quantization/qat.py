@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from torch import nn
 
 from compressors.base import Decision, Task
 from compressors.deployment import classifier_of, deployed
@@ -113,7 +112,7 @@ class QAT(TrainedInFewBits):
         if not layers:
             raise IncompatibleModel(f"{self.name}: {'; '.join(notes)}; nothing else is left")
         replaced = {name: self._spec(task.selection.entries[name]) for name in layers}
-        self.train(task, replaced, after_step=_keep_statistics)
+        self.train(task, replaced)
         unseen = [name for name in layers if not int(cast(Any, task.layer(name)).steps)]
         if unseen:
             raise IncompatibleModel(f"{', '.join(unseen)}: no batch of training came through")
@@ -178,13 +177,6 @@ class QAT(TrainedInFewBits):
                     f"{key}: compressor.deploy={RUNTIME} runs weights and inputs of 8 bits; pass "
                     "compressor.deploy=null to simulate others"
                 )
-
-
-def _keep_statistics(model: nn.Module) -> None:
-    """Let norms go on with the statistics they have."""
-    for part in model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
 
 
 def _types(entry: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """What recipes share that train a network in few bits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -40,18 +40,12 @@ class TrainedInFewBits(Compressor):
         """How it is trained."""
         return {"epochs": self.epochs, "learning_rate": self.learning_rate}
 
-    def train(
-        self,
-        task: Task,
-        replaced: Mapping[str, Mapping[str, Any]],
-        after_step: Callable[[nn.Module], None] | None = None,
-    ) -> None:
+    def train(self, task: Task, replaced: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace layers of the task's model and train it; what was zeroed before stays zero.
 
         Args:
             task: Its model is changed.
             replaced: Short names, as in `Edits.replaced`.
-            after_step: Called with the model after every step.
 
         Raises:
             ConfigError: A layer that has to be trained is frozen.
@@ -69,14 +63,8 @@ class TrainedInFewBits(Compressor):
             task.model,
             Edits(replaced={task.prefix + name: spec for name, spec in replaced.items()}),
         )
-
-        def keep(model: nn.Module) -> None:
-            enforce(model)
-            if after_step is not None:
-                after_step(model)
-
         options = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
-        task.given.train(task.model, epochs=self.epochs, after_step=keep, **options)
+        task.given.train(task.model, epochs=self.epochs, after_step=enforce, **options)
 
 
 def first_layer(model: nn.Module, inputs: Tensor) -> str:

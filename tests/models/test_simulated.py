@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from core.errors import IncompatibleModel
+from models.edits import enforce
 from models.simulated import (
     Binary,
     DoReFa,
@@ -179,3 +180,21 @@ def test_hardtanh_stands_for_a_relu_alone() -> None:
         HardTanh.of(nn.GELU())
     with pytest.raises(IncompatibleModel, match="a ConvTranspose2d is not simulated"):
         Binary.of(nn.ConvTranspose2d(1, 1, 1))
+
+
+def test_training_keeps_weights_where_their_signs_have_a_gradient() -> None:
+    model = nn.Sequential(Binary.of(linear([3.0, -2.0, 0.5])), linear([3.0]))
+    enforce(model)  # as after a step of a fine-tuning
+    assert model[0].layer.weight.tolist() == [[1.0, -1.0, 0.5]]
+    assert model[1].weight.tolist() == [[3.0]]
+
+
+def test_training_behind_integers_in_view_leaves_statistics_of_norms() -> None:
+    model = nn.Sequential(fake(linear([1.0, 0.4])), nn.BatchNorm1d(1)).train()
+    enforce(model)
+    model(torch.ones(4, 2))
+    assert (model[0].training, float(model[0].high)) == (True, 1.0)
+    assert model[1].running_mean.tolist() == [0.0]
+    only_norm = nn.Sequential(linear([1.0, 0.4]), nn.BatchNorm1d(1)).train()
+    enforce(only_norm)
+    assert only_norm[1].training
