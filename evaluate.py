@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 @main("evaluate_defaults")
 def evaluate(config: "DictConfig") -> int:
-    """Evaluate, print the table, mirror to wandb; 1 where a measurement failed."""
+    """Evaluate here, or help the process of several that does."""
+    from recording.ranks import leading
+
+    with leading() as leads:
+        return _evaluate(config) if leads else 0
+
+
+def _evaluate(config: "DictConfig") -> int:
+    """Print the table, mirror to wandb; 1 where a measurement failed."""
     from rich.console import Console
 
     from core.configuration import plain

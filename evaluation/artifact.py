@@ -25,6 +25,7 @@ from evaluation.library import build_model
 from evaluation.validate import recipe_faults, require_fitting, unwritable
 from models.base_model import ClassifierModule
 from recording.loop import threads_set
+from recording.ranks import srun_tasks
 from recording.recorder import Recorder
 from store.disk import full_disk_told
 
@@ -120,6 +121,11 @@ def validate_compression(config: DictConfig) -> None:
     if faults:
         raise ConfigError(faults)
     faults = list(recipe_faults(config))
+    if (tasks := srun_tasks() or 1) > 1:
+        faults.append(
+            f"srun has started {tasks} processes, each of which would do the same: ask for one "
+            "task, hydra.launcher.options.ntasks_per_node=1"
+        )
     if config.analyse == "sensitivity":
         faults += sensitivity_faults(config)
     if not faults and config.analyse is None and not recipe_of(config):

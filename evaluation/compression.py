@@ -25,6 +25,7 @@ from models.edits import Edits, enforce
 from models.examples import example_images
 from models.training import finetune
 from recording.loop import evaluating
+from recording.ranks import alone
 from recording.recorder import Recorder
 from store.layout import Layout
 from store.quarantine import move_aside
@@ -174,7 +175,7 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         identity["tuned_on"] = [recorder.manifest(name, split, baseline) for split in splits]
         identity["tuning"] = _without(plain(config.tuning), frozenset({"dataset"}))
         identity["loader"] = _without(plain(config.dataset_library)[name], PLACES)
-        identity["trainer"] = plain(config.trainer)
+        identity["trainer"] = alone(plain(config.trainer))
         identity["threads"] = torch.get_num_threads()
         identity["batch_size"] = config.batch_size
     return recorder.layout.recipe_file(digest(identity))
@@ -257,5 +258,5 @@ def _finetune(
         baseline=baseline,
         after_step=enforce,
         seed=config.seed,
-        trainer=plain(config.trainer),
+        trainer=alone(plain(config.trainer)),
     )

@@ -19,6 +19,7 @@ from models.base_model import ClassifierModule
 from models.training import fit
 from recording.key import chosen_ids
 from recording.loop import device_of, evaluating
+from recording.ranks import alone
 from recording.recorder import Recorder
 
 OPTIMISTIC = (
@@ -70,7 +71,7 @@ def resources_for(model: ClassifierModule, config: DictConfig, recorder: Recorde
     return Resources(
         batches=data.batches,
         score=data.score,
-        train=partial(data.train, trainer=plain(config.trainer)),
+        train=partial(data.train, trainer=alone(plain(config.trainer))),
         seed=config.seed,
         tuning_samples=lambda: len(data.parts.tuning[1]),
         said=(OPTIMISTIC.format(name=name),) if data.parts.optimistic else (),

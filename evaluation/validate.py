@@ -19,6 +19,7 @@ from evaluation.compression import STEPS, is_step, learns_from_data, recipe_of, 
 from evaluation.library import build_measurements
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
+from recording.ranks import srun_tasks
 from recording.recorder import Recorder, unattacked
 
 
@@ -31,7 +32,7 @@ def validate(config: DictConfig, *, writes: bool = True) -> None:
     faults = check_types(config, required=KEYS_OF_AN_EVALUATION)
     if faults:  # without sound types and names there is nothing to look up below
         raise ConfigError(faults)
-    faults = list(_target_faults(config))
+    faults = [*_target_faults(config), *_rank_faults(plain(config.trainer))]
     faults += _data_faults(config, known=faults)
     if writes:
         faults += unwritable(Path(config.results_dir))
@@ -127,16 +128,30 @@ def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:
         count = trainer.get(key, 1)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             yield f"trainer.{key} is a whole number of at least 1 here, got {count!r}"
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1:
-        yield (
-            f"srun has started {tasks} processes, each of which would do the whole evaluation: ask "
-            f"for one task (ntasks_per_node=1), and for {tasks} ranks with trainer.devices={tasks}"
-        )
-    if trainer.get("num_nodes", 1) != 1:
-        yield "several nodes for one model are not supported: leave trainer.num_nodes=1"
     if trainer.get("precision") is not None:
         yield "the precision of an evaluation is the model's: set model.dtype, not the trainer's"
+
+
+def _rank_faults(trainer: dict[str, Any]) -> Iterator[str]:
+    """Where the ranks asked for are not the processes there are, samples would be left out."""
+    devices, nodes = (trainer.get(key, 1) for key in ("devices", "num_nodes"))
+    tasks = srun_tasks()
+    if tasks is None and nodes != 1:
+        yield (
+            f"trainer.num_nodes={nodes} needs srun, which starts a process for each rank: "
+            f"mode=cluster hydra.launcher.options.nodes={nodes} "
+            f"hydra.launcher.options.ntasks_per_node={devices}"
+        )
+    if tasks is None or not isinstance(devices, int) or not isinstance(nodes, int):
+        return
+    there = int(os.environ.get("SLURM_STEP_NUM_NODES", nodes))
+    if (tasks, there) != (devices * nodes, nodes):
+        yield (
+            f"srun has started {tasks} processes on {there} nodes, trainer.devices={devices} and "
+            f"trainer.num_nodes={nodes} ask for {devices * nodes} on {nodes}: set "
+            f"trainer.devices={max(1, tasks // there)} trainer.num_nodes={there}, or "
+            f"ntasks_per_node={devices} and nodes={nodes} of hydra.launcher.options"
+        )
 
 
 def _data_faults(config: DictConfig, *, known: Collection[str]) -> list[str]:

@@ -27,6 +27,7 @@ from measurements.functional.intervals import (
 )
 from models.base_model import ClassifierModule
 from recording.loop import threads_set
+from recording.ranks import alone
 from recording.recorder import Recorder
 from recording.records import Records, require_same_samples
 from store.shards import PARTS
@@ -106,7 +107,7 @@ class Measurement(ABC):
     @cached_property
     def trainer(self) -> pl.Trainer:
         """A trainer as configured, for measurements that run the model themselves."""
-        return pl.Trainer(**plain(self.experiment_config.trainer))
+        return pl.Trainer(**alone(plain(self.experiment_config.trainer)))
 
     @classmethod
     def split_up(cls, config: DictConfig) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Run a pass: in this process, or with one process a device."""
+"""A pass, and the plain loop that runs it in this process; several processes: recording.ranks."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
 from torch.utils.data import DataLoader
 
 from core.errors import DataError
@@ -23,13 +20,11 @@ from recording.loop import (
     Failures,
     Look,
     batches,
-    device_of,
     evaluating,
     threads_set,
 )
 from store.layout import Layout
 from store.records import RecordWriter
-from store.shards import merge_shards
 from store.stored import Part
 
 SHOWN_FAILURES = 10
@@ -130,92 +125,6 @@ def run_here(job: Job) -> None:
             job.refuse_too_many(failures)
             job.write(writer, batch)
         writer.commit(job.complete_manifest(failures, threads))
-
-
-def run_on_ranks(job: Job, trainer_options: Mapping[str, Any], *, ranks: int) -> None:
-    """Record the pass with one process a device; shards are merged by sample id.
-
-    Lightning's sampler is not used: a rank holds strided ids and writes them into every row, so
-    the merge can assert that each sample is there exactly once.
-    """
-    if ranks > len(job.ids):
-        raise ValueError(
-            f"{ranks} ranks for {len(job.ids)} samples: every rank needs at least one; "
-            f"set trainer.devices to at most {len(job.ids)}"
-        )
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    trainer = pl.Trainer(
-        **{**trainer_options, **quiet, "strategy": "ddp_spawn", "enable_progress_bar": False},
-        use_distributed_sampler=False,
-        # a job of SLURM is one process of ours; Lightning would wait for SLURM to start the others
-        plugins=[LightningEnvironment()],
-    )
-    threads = job.threads or max(1, torch.get_num_threads() // ranks)
-    models = [(model, device_of(model)) for model in job.look.models]
-    for model, _ in models:
-        model.cpu()  # processes are handed a copy; each moves its own to its device
-    try:
-        trainer.predict(RankModule(job, threads), return_predictions=False)
-    finally:
-        for model, device in models:
-            model.to(device)
-
-
-class RankModule(pl.LightningModule):
-    """One rank's part of a pass; rank 0 merges the parts of all."""
-
-    def __init__(self, job: Job, threads: int) -> None:
-        super().__init__()
-        self.job, self.threads = job, threads
-        self.models = nn.ModuleList(job.look.models)  # Lightning moves them to the rank's device
-        self.failures: Failures = {}
-        self.opened: list[RecordWriter] = []  # none before the start
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """This rank's samples."""
-        return self.job.loader(self.trainer.global_rank, self.trainer.world_size)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        """Leave the batch: the look moves what it needs."""
-        return batch
-
-    def on_predict_start(self) -> None:
-        """Set the threads, which every rank inherits differently, and open the shard."""
-        torch.set_num_threads(self.threads)
-        self.opened = [RecordWriter(Layout(self.job.root), self.job.key, shard=True)]
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Look at a batch and write its rows."""
-        self.failures.update(batch.failures)
-        self.job.refuse_too_many(self.failures)
-        self.job.write(self.opened[0], batch)
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Leave nothing behind."""
-        for writer in self.opened:
-            writer.discard()
-
-    def on_predict_end(self) -> None:
-        """Finish the shard; rank 0 merges when all are finished."""
-        shard, (writer,) = None, self.opened
-        if writer.rows:  # none where every image of this rank is damaged
-            shard = writer.commit(self.job.complete_manifest(self.failures, self.threads))
-        parts: list[tuple[Path | None, Failures] | None] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, (shard, self.failures))
-        if self.trainer.global_rank == 0:
-            self._merge([part for part in parts if part is not None])
-        torch.distributed.barrier()
-
-    def _merge(self, parts: list[tuple[Path | None, Failures]]) -> None:
-        failures = {sample: text for _, failed in parts for sample, text in failed.items()}
-        self.job.refuse_too_many(failures)
-        merge_shards(
-            Layout(self.job.root),
-            self.job.key,
-            [path for path, _ in parts if path is not None],
-            np.setdiff1d(self.job.ids, list(failures)),
-            manifest=self.job.complete_manifest(failures, self.threads),
-        )
 
 
 def shown(loader: DataLoader[Batch], title: str) -> Iterator[Batch]:

@@ -22,7 +22,8 @@ from models.base_model import ClassifierModule
 from recording.attacks.grammar import TRANSFER, attack, is_transfer
 from recording.key import Pass, chosen_ids
 from recording.loop import Batch, Failures, Look, batches, device_of
-from recording.passes import Job, refuse_too_many, run_here, run_on_ranks
+from recording.passes import Job, refuse_too_many, run_here
+from recording.ranks import run_on_ranks
 from recording.records import Records
 from store.layout import Layout
 from store.records import StoredRecords, find_records
@@ -48,8 +49,8 @@ class RecordingOptions:
 
     @property
     def ranks(self) -> int:
-        """Processes of one pass on this machine."""
-        return int(self.trainer.get("devices", 1))
+        """Processes of one pass, on all nodes."""
+        return int(self.trainer.get("devices", 1)) * int(self.trainer.get("num_nodes", 1))
 
 
 @dataclass(frozen=True, kw_only=True)

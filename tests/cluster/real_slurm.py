@@ -21,7 +21,8 @@ PACKAGES = {
     "slurmdbd": "slurmdbd",
     "mariadbd": "mariadb-server",
 }
-NODES = ("n1", "n2")
+NODES = ("0x7f000001", "0x7f000002")
+"""Names that resolve without a name server, as ranks look for the first: 127.0.0.1, 127.0.0.2."""
 POLICY = Path("/usr/sbin/policy-rc.d")
 INSTALL_S, START_S, STOP_S = 400, 90, 20
 

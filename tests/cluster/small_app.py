@@ -21,7 +21,7 @@ JOB = """
 import os, signal, sys, time
 from pathlib import Path
 from core.app import main
-from store.cells import Cell, write_cell
+from store.cells import Cell, read_cell, write_cell
 from store.layout import Layout
 from store.receipts import ASKED_FOR, write_receipt
 
@@ -39,8 +39,16 @@ def job(config):
         deepest_reason()
     if config.does == "rank" and os.environ["SLURM_PROCID"] == "1":
         deepest_reason()
-    if config.does == "die":
+    if config.does == "lose" and os.environ["SLURM_PROCID"] == "0":
+        time.sleep(10_000)
+    if config.does in ("die", "lose"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if config.does == "again" and read_cell(layout, run, "first") is None:
+        first = Cell(measurement="first", key="k", status="done", values={"a": 1.0})
+        write_cell(layout, run, first)
+        with (layout.root / f"{run}.first").open("a") as file:
+            file.write("committed\\n")
+        time.sleep(10_000)
     while config.does == "wait" and not (layout.root / "go").exists():
         time.sleep(0.1)
     write_cell(layout, run, Cell(measurement="m", key="k", status="done", values={"a_test_b": 1.0}))

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from cluster import manifest as manifests
 from store.layout import Layout
 from store.runs import list_runs
-from tests.cluster.real_slurm import NoSlurmError, RealSlurm
 from tests.cluster.small_app import Project, SmallApp, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster, not two
@@ -24,21 +21,6 @@ SIX = (
     *("compressor=none,level,l1_filter", "measurements=[accuracy]", "limit_samples=20"),
     *("tuning.samples=20", "wandb.mode=disabled", QUICKLY),
 )
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[dict[str, str]]:
-    """Environment in which `sbatch` and its kin find a cluster."""
-    cluster = RealSlurm(Path(tempfile.mkdtemp(prefix="slurm-")) / "s")  # sockets have short names
-    try:
-        try:
-            cluster.start()
-        except NoSlurmError as reason:
-            pytest.skip(str(reason))
-        yield {**cluster.environment, "OMP_NUM_THREADS": "1"}
-    finally:
-        cluster.stop()
-        cluster.root.parent.rmdir()
 
 
 @pytest.fixture

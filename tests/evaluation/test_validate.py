@@ -99,13 +99,50 @@ def test_a_dataset_that_is_not_there_is_told_once(configured: Configured, tmp_pa
     assert fault.startswith("cifar10 test: ")
 
 
-def test_several_processes_of_one_evaluation_are_refused(
+@pytest.mark.parametrize(
+    ("tasks", "nodes", "asked", "advice"),
+    [
+        (2, 1, (1, 1), "trainer.devices=2 trainer.num_nodes=1, or ntasks_per_node=1 and nodes=1"),
+        (1, 1, (2, 1), "trainer.devices=1 trainer.num_nodes=1, or ntasks_per_node=2 and nodes=1"),
+        (4, 2, (4, 1), "trainer.devices=2 trainer.num_nodes=2, or ntasks_per_node=4 and nodes=1"),
+    ],
+)
+def test_processes_that_are_not_the_ranks_asked_for_are_refused(
+    configured: Configured,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: int,
+    nodes: int,
+    asked: tuple[int, int],
+    advice: str,
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(tasks))
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", str(nodes))
+    devices, num_nodes = asked
+    ranks = (f"trainer.devices={devices}", f"trainer.num_nodes={num_nodes}")
+    (fault,) = faults(configured(*ranks))
+    assert f"srun has started {tasks} processes on {nodes} nodes" in fault
+    assert advice in fault
+
+
+def test_processes_that_are_the_ranks_asked_for_are_welcome(
     configured: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    (fault,) = faults(configured())
-    assert "srun has started 2 processes" in fault
-    assert "trainer.devices=2" in fault
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    validate(configured("trainer.devices=2", "trainer.num_nodes=2"))
+
+
+def test_several_nodes_need_somebody_to_start_their_ranks(configured: Configured) -> None:
+    (fault,) = faults(configured("trainer.num_nodes=2"))
+    assert "hydra.launcher.options.nodes=2" in fault
+
+
+def test_a_shell_on_a_node_is_no_rank(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
+    validate(configured("trainer.devices=2"))
 
 
 def test_what_is_complete_has_no_faults(configured: Configured) -> None:
