@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from core.app import main
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
 
@@ -20,7 +22,17 @@ def compress(config: "DictConfig") -> int:
         return _analyse(config)
     made = make(config)
     sys.stdout.write(compressed_text(**vars(made), color=sys.stdout.isatty()))
+    if made.folder is not None and not config.dry_run:
+        _leave_receipt(config, [made.folder, *made.exports])
     return 0
+
+
+def _leave_receipt(config: "DictConfig", made: "list[Path]") -> None:
+    from omegaconf import OmegaConf
+
+    from store.receipts import leave_receipt_of_files
+
+    leave_receipt_of_files(OmegaConf.to_container(config, resolve=True), made)  # type: ignore[arg-type]
 
 
 def _analyse(config: "DictConfig") -> int:
@@ -37,6 +49,7 @@ def _analyse(config: "DictConfig") -> int:
     )
     files = write_analysis(done.kind, done.found, done.csv, done.folder)
     sys.stdout.write("\n" + "".join(f"{path}\n" for path in files))
+    _leave_receipt(config, files)
     return 0
 
 

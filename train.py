@@ -18,6 +18,7 @@ def train(config: Any) -> None:
     from datamodules.base import ImageDataModule
     from models import training_job
     from models.base_model import ClassifierModule
+    from store.receipts import leave_receipt_of_files
 
     settings: Any = OmegaConf.to_container(config, resolve=True)
     if len(settings["datasets"]) != 1:
@@ -42,6 +43,7 @@ def train(config: Any) -> None:
     )
     weights = training_job.train(model, data, folder=folder, config=settings)
     sys.stdout.write(f"{weights}\n")
+    leave_receipt_of_files(settings, [weights])
 
 
 if __name__ == "__main__":

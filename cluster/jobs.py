@@ -37,7 +37,9 @@ class Job:
     wave: int
 
 
-def jobs_of(lines: Sequence[Sequence[str]], most: int | None = None) -> list[Job]:
+def jobs_of(
+    lines: Sequence[Sequence[str]], most: int | None = None, *, baselines: bool = True
+) -> list[Job]:
     """Number the distinct command lines of a sweep and say which go first.
 
     Of the jobs that share a baseline one goes first: that of the baseline itself, or where there
@@ -46,6 +48,7 @@ def jobs_of(lines: Sequence[Sequence[str]], most: int | None = None) -> list[Job
     Args:
         lines: Overrides of each job.
         most: Jobs of a wave; what is over goes into the next.
+        baselines: Whether they record any; if not, none waits for another.
 
     Raises:
         ConfigError: They differ in where they run, or a wave may have no job.
@@ -59,7 +62,7 @@ def jobs_of(lines: Sequence[Sequence[str]], most: int | None = None) -> list[Job
     leaders: dict[tuple[str, ...], tuple[str, ...]] = {}
     for line in sorted(distinct, key=is_baseline, reverse=True):
         leaders.setdefault(baseline_line(line), line)
-    leading = set(leaders.values())
+    leading = set(leaders.values() if baselines else distinct)
     first = [line for line in distinct if line in leading]
     others = [line for line in distinct if line not in leading]
     batches = [*_batches(first, most), *_batches(others, most)]

@@ -49,6 +49,8 @@ from store.receipts import ASKED_FOR, CODE_ASKED_FOR, is_committed
 FLAGS = ("config_path", "config_name", "config_dir")
 LIBRARIES = ("torch", "torchvision", "timm", "torch-pruning", "onnxruntime", "numpy")
 """Whose versions decide numbers."""
+WITHOUT_RECORDS = ("train.py", "compress.py")
+"""Entry files whose jobs share nothing that one of them had to make first."""
 NOT_FOR_A_JOB = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweep", "hydra.mode")
 
 
@@ -72,7 +74,11 @@ class Sweep:
         """Run or send what is not committed; returns one result a job that this process ran."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        jobs = jobs_of(lines, most=OmegaConf.select(self.config, "hydra.sweeper.max_batch_size"))
+        jobs = jobs_of(
+            lines,
+            most=OmegaConf.select(self.config, "hydra.sweeper.max_batch_size"),
+            baselines=self.entry not in WITHOUT_RECORDS,
+        )
         if self.is_dry:
             return self._show(jobs)
         if self.options["kind"] == "slurm":

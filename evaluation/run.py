@@ -11,18 +11,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from core.origin import code_digest
 from evaluation.cells import measured_cell
 from evaluation.plan import Plan, make_plan
 from evaluation.provenance import now, provenance
-from evaluation.subjects import Subject, subjects_of
+from evaluation.subjects import subjects_of
 from evaluation.validate import validate
 from recording.loop import threads_set
 from recording.recorder import Recorder
 from store.cells import Cell, read_cell, write_cell
 from store.disk import full_disk_told, is_of_the_disk
 from store.layout import Layout
-from store.receipts import ASKED_FOR, CODE_ASKED_FOR, write_receipt
+from store.receipts import leave_receipt
 from store.runs import add_attempt, read_run, write_run
 
 log = logging.getLogger(__name__)
@@ -118,27 +117,16 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
         necessary=len({planned.key for planned in plan.passes if not planned.stored}),
         images=recorder.images_given,
     )
-    if not outcome.failed and (key := os.environ.get(ASKED_FOR)):
-        _leave_receipt(key, subjects, plan, recorder.layout)
+    if not outcome.failed:
+        leave_receipt(
+            recorder.layout,
+            {subject.run.run_id: subject.run.config for subject in subjects},
+            cells={
+                run_id: [cell.name for cell in plan.cells if cell.run_id == run_id]
+                for run_id in outcome.run_ids
+            },
+        )
     return outcome
-
-
-def _leave_receipt(key: str, subjects: list[Subject], plan: Plan, layout: Layout) -> None:
-    """Tell the sweep this process is a job of that all its cells are committed.
-
-    Not where the code was edited since the sweep began: this process may have run either.
-    """
-    wanted = os.environ.get(CODE_ASKED_FOR)
-    if wanted and code_digest() != wanted:
-        log.info("the code was edited meanwhile: the same command starts this job again")
-        return
-    cells = {
-        subject.run.run_id: [cell.name for cell in plan.cells if cell.run_id == subject.run.run_id]
-        for subject in subjects
-    }
-    write_receipt(
-        layout, key, cells, {subject.run.run_id: subject.run.config for subject in subjects}
-    )
 
 
 def dry_run(config: DictConfig) -> Plan:

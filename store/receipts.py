@@ -4,13 +4,15 @@ A receipt is believed only while everything it names is as it was: each cell in 
 file the configuration points to.
 """
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.digest import digest
+from core.origin import code_digest
 from store.cells import read_cell
 from store.disk import full_disk_told
 from store.layout import Layout
@@ -21,12 +23,63 @@ ASKED_FOR = "INTERPLAY_RECEIPT"
 
 CODE_ASKED_FOR = "INTERPLAY_RECEIPT_CODE"
 """Environment variable: digest of the code that this key speaks of."""
+NOT_READ = ("results_dir", "wandb", "dataset_library")
+"""Keys whose paths a command does not read, or not all of them."""
+
+log = logging.getLogger(__name__)
+
+
+def leave_receipt(
+    layout: Layout,
+    settings: Mapping[str, Any],
+    *,
+    cells: Mapping[str, list[str]] | None = None,
+    made: Iterable[Path] = (),
+) -> None:
+    """Tell the sweep this process is a job of, if it is one, that all is done.
+
+    Not where the code was edited since the sweep began: this process may have run either.
+
+    Args:
+        layout: The store.
+        settings: Configuration; what each path in it leads to must stay as it is.
+        cells: Run id -> names of its cells, all committed.
+        made: Files and folders that came out.
+    """
+    key, wanted = os.environ.get(ASKED_FOR), os.environ.get(CODE_ASKED_FOR)
+    if not key:
+        return
+    if wanted and code_digest() != wanted:
+        log.info("the code was edited meanwhile: the same command starts this job again")
+        return
+    write_receipt(layout, key, cells or {}, settings, made)
+
+
+def leave_receipt_of_files(config: Mapping[str, Any], made: Iterable[Path]) -> None:
+    """The same for a command that gives files and no cells.
+
+    Args:
+        config: Whole and resolved, with `results_dir`, `datasets` and `dataset_library`.
+        made: Files, and folders of files, that came out.
+    """
+    library = config["dataset_library"]
+    read = {*config["datasets"], (config.get("tuning") or {}).get("dataset")}
+    settings = {key: value for key, value in config.items() if key not in NOT_READ}
+    settings["read"] = {name: library[name] for name in read if name in library}
+    files = [file for path in made for file in (path.rglob("*") if path.is_dir() else [path])]
+    leave_receipt(
+        Layout(Path(config["results_dir"])), settings, made=[f for f in files if not f.is_dir()]
+    )
 
 
 def write_receipt(
-    layout: Layout, key: str, cells: Mapping[str, list[str]], settings: Mapping[str, Any]
+    layout: Layout,
+    key: str,
+    cells: Mapping[str, list[str]],
+    settings: Mapping[str, Any],
+    made: Iterable[Path] = (),
 ) -> None:
-    """Remember what lies in the store now; nothing where a cell cannot be read.
+    """Remember what lies in the store now; nothing where some of it cannot be read.
 
     Args:
         layout: The store.
@@ -34,18 +87,27 @@ def write_receipt(
         cells: Run id -> names of its cells, all committed.
         settings: Configuration; what each path in it leads to is kept: sizes and times of all
             files, or that there is none.
+        made: Files and folders that came out.
     """
     committed = {
         run_id: {name: cell.key for name in names if (cell := read_cell(layout, run_id, name))}
         for run_id, names in cells.items()
     }
-    if not cells or any(len(committed[run_id]) != len(set(cells[run_id])) for run_id in cells):
+    results = {str(path.absolute()): _state(path) for path in made}
+    if not cells and not results:
+        return
+    if None in results.values():
+        return
+    if any(len(committed[run_id]) != len(set(cells[run_id])) for run_id in cells):
         return
     paths = sorted({str(path.absolute()) for path in _paths(settings)})
     with full_disk_told(layout.root):
         write_sealed(
             layout.receipt_file(key),
-            {"cells": committed, "files": {path: _state(Path(path)) for path in paths}},
+            {
+                "cells": committed,
+                "files": {**{path: _state(Path(path)) for path in paths}, **results},
+            },
         )
 
 
@@ -56,7 +118,7 @@ def is_committed(layout: Layout, key: str) -> bool:
         return False
     if any(_state(Path(path)) != state for path, state in receipt["files"].items()):
         return False
-    return bool(receipt["cells"]) and all(
+    return all(
         (cell := read_cell(layout, run_id, name)) is not None
         and cell.key == cell_key
         and cell.status != "failed"

@@ -57,6 +57,10 @@ def test_a_wave_has_no_more_jobs_than_allowed(most: int | None, expected: str) -
     assert " ".join(str(job.wave) for job in jobs) == expected
 
 
+def test_trainings_wait_for_no_other() -> None:
+    assert {job.wave for job in jobs_of(crossed("seed=0,1,2"), baselines=False)} == {0}
+
+
 def test_a_wave_without_jobs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"max_batch_size is 1 or more, or null, got 0"):
         jobs_of([["seed=1"]], 0)

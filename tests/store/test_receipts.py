@@ -3,9 +3,18 @@ from pathlib import Path
 
 import pytest
 
+from store import receipts
 from store.cells import Cell, Status, write_cell
 from store.layout import Layout
-from store.receipts import _tree, is_committed, write_receipt
+from store.receipts import (
+    ASKED_FOR,
+    CODE_ASKED_FOR,
+    _tree,
+    is_committed,
+    leave_receipt,
+    leave_receipt_of_files,
+    write_receipt,
+)
 
 
 @pytest.fixture
@@ -116,3 +125,64 @@ def test_cells_that_cannot_be_read_leave_no_receipt(
     commit(layout)
     write_receipt(layout, "key", cells, {})
     assert not is_committed(layout, "key")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """A store with the receipt of a training that gave weights, out of a checkpoint and images."""
+    monkeypatch.setenv(ASKED_FOR, "key")
+    (tmp_path / "made").mkdir()
+    for name in ("made/weights", "start.pt", "images"):
+        (tmp_path / name).write_text(name)
+    config = {
+        "results_dir": f"{tmp_path}/results",
+        "datasets": ["a"],
+        "tuning": {"dataset": "b"},
+        "model": {"checkpoint": f"{tmp_path}/start.pt"},
+        "dataset_library": {"a": {"root": f"{tmp_path}/images"}, "c": {"root": f"{tmp_path}/c"}},
+    }
+    leave_receipt_of_files(config, [tmp_path / "made"])
+    return Layout(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("elsewhere", True),
+        ("results/another", True),  # the folder of all results changes with every job
+        ("c", True),  # of a dataset that is not read
+        ("made/weights", False),
+        ("start.pt", False),
+        ("images", False),
+    ],
+)
+def test_a_command_without_cells_is_done_while_its_files_are_as_they_were(
+    changed: str, expected: bool, trained: Layout, tmp_path: Path
+) -> None:
+    (tmp_path / changed).parent.mkdir(exist_ok=True)
+    (tmp_path / changed).write_text("changed")
+    assert is_committed(trained, "key") == expected
+
+
+def test_what_has_made_nothing_leaves_no_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ASKED_FOR, "key")
+    layout = Layout(tmp_path)
+    config = {"results_dir": str(tmp_path), "datasets": [], "dataset_library": {}}
+    leave_receipt_of_files(config, [])
+    leave_receipt_of_files(config, [tmp_path / "gone"])
+    assert not is_committed(layout, "key")
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("code", True), ("edited", False)])
+def test_only_the_code_that_was_asked_leaves_a_receipt(
+    wanted: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "code_digest", lambda: "code")
+    monkeypatch.setenv(ASKED_FOR, "key")
+    monkeypatch.setenv(CODE_ASKED_FOR, wanted)
+    layout = Layout(tmp_path / "results")
+    commit(layout)
+    leave_receipt(layout, {}, cells={"run": ["accuracy"]})
+    assert is_committed(layout, "key") == expected
