@@ -88,7 +88,11 @@ StorageLoc=slurm_acct
 
 
 class NoSlurmError(Exception):
-    """There can be no SLURM here; the text says why."""
+    """There can be no SLURM here, for want of root or of packages; the text says why."""
+
+
+class BrokenSlurmError(Exception):
+    """All is here and it does not start: that is for nobody to overlook."""
 
 
 class RealSlurm:
@@ -105,7 +109,12 @@ class RealSlurm:
         self.environment = {"SLURM_CONF": str(root / "slurm.conf")}
 
     def start(self) -> None:
-        """Install, configure, start; raises `NoSlurmError` where that is impossible."""
+        """Install, configure, start.
+
+        Raises:
+            NoSlurmError: It is impossible here: a reason to skip.
+            BrokenSlurmError: It was to be possible: a reason to fail.
+        """
         if os.geteuid() != 0:
             raise NoSlurmError("slurmd starts jobs as other users: the tests need root")
         _install([name for name in PACKAGES if shutil.which(name) is None])
@@ -172,7 +181,7 @@ class RealSlurm:
             *("--auth-root-authentication-method=socket", "--skip-test-db"),
         )
         if made is None:
-            raise NoSlurmError("mariadb-install-db failed")
+            raise BrokenSlurmError("mariadb-install-db failed")
         self._daemon(
             *("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={bell}"),
             *("--skip-networking", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M"),
@@ -215,7 +224,7 @@ class RealSlurm:
         while not ready():
             if time.monotonic() > end:
                 if needed:
-                    raise NoSlurmError(f"{what} does not answer: {self._logs()}")
+                    raise BrokenSlurmError(f"{what} does not answer: {self._logs()}")
                 return
             time.sleep(0.2)
 

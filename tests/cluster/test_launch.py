@@ -132,7 +132,9 @@ def test_the_same_command_runs_only_what_is_not_committed(
     job = Job()
     assert start(job, lines, "processes") == [0]
     assert job.ran == ["a-level"]
-    assert "2 of 3 jobs are committed already, 1 to start" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "2 of 3 jobs are committed already, 1 to start" in told.err
+    assert ["sweep 0: 2 of 3 done" in told.out, "sweep 1: 3 of 3 done" in told.out] == [True, True]
     states = [[entry.state for entry in manifest.jobs] for manifest in sweeps()]
     assert states == [["done", "failed", "done"], ["committed", "done", "committed"]]
 
