@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -152,8 +152,9 @@ class Compressor(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     amounts: ClassVar[Amounts] = {"sparsity": sparsity_faults}
     spares_heads: ClassVar[bool] = True
-    simulated: ClassVar[bool] = False
-    """Whether fewer bits are computed as float arithmetic: tables call the result so."""
+    computed: ClassVar[Literal["", "simulated", "in_floats"]] = ""
+    """What tables add where fewer bits are computed with as floats: `simulated`, or `in_floats`
+    where they are stored as integers at least."""
     runtime: ClassVar[str] = "torch"
     """What runs the result, where that does not depend on an option."""
 
@@ -174,9 +175,9 @@ class Compressor(ABC):
         check_form(self.entries, self.amounts)
 
     @classmethod
-    def simulates(cls, step: Mapping[str, Any]) -> bool:
-        """Whether what the step of a recipe asks for is called simulated in tables."""
-        return cls.simulated
+    def computes(cls, step: Mapping[str, Any]) -> str:
+        """What tables add to the name of a step of a recipe: see `computed`."""
+        return cls.computed
 
     @abstractmethod
     def decide(self, task: Task) -> Decision:

@@ -45,16 +45,16 @@ PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
 READ = ("rewind_to",)
 """Parameters that name files of weights: what lies there decides the result, not its name."""
 
-STRENGTHS = (
-    "sparsity",
-    "quant_bits",
-    "final_sparsity",
-    "flops_ratio",
-    "energy",
-    "rank_ratio",
-    "bits",
-)
-"""Parameters that say how much a step does; the first that is set is shown with its name."""
+STRENGTHS = {
+    "sparsity": "",
+    "final_sparsity": "",
+    "quant_bits": "bits_",
+    "flops_ratio": "macs_kept_",
+    "energy": "energy_kept_",
+    "rank_ratio": "ranks_kept_",
+}
+"""Parameters that say how much a step does, and what a label calls them: a number alone is what is
+removed. The first that is set is shown."""
 
 EXAMPLES = 2
 """Images a compressor traces and checks a model with."""
@@ -141,16 +141,11 @@ def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
 
 
 def _label(step: Mapping[str, Any]) -> str:
-    amounts = (step.get(name) for name in STRENGTHS)
-    amount = next((value for value in amounts if isinstance(value, int | float)), None)
-    label = step["name"] if amount is None else f"{step['name']}_{amount:g}"
-    return f"{label}_simulated" if _is_simulated(step) else label
-
-
-def _is_simulated(step: Mapping[str, Any]) -> bool:
-    """Whether fewer bits are computed as float arithmetic."""
+    given = ((called, step.get(name)) for name, called in STRENGTHS.items())
+    amounts = [f"{called}{n:g}" for called, n in given if isinstance(n, int | float)]
     target = step.get("_target_")
-    return target is not None and resolve(target, expects=Compressor).simulates(step)
+    how = resolve(target, expects=Compressor).computes(step) if target else ""
+    return "_".join(filter(None, (step["name"], *amounts[:1], how)))
 
 
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:

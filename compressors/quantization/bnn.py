@@ -36,7 +36,7 @@ class BNN(TrainedInFewBits):
     treatable: ClassVar = ("Conv1d", "Conv2d", "Conv3d", "Linear", *RELUS)
     default_types: ClassVar = treatable
     amounts: ClassVar = {}
-    simulated: ClassVar = True
+    computed: ClassVar = "simulated"
 
     def __init__(
         self, *, epochs: int = 10, learning_rate: float | None = None, **selection: Any

@@ -33,7 +33,7 @@ class DoReFa(TrainedInFewBits):
     treatable: ClassVar = ("Conv1d", "Conv2d", "Conv3d", "Linear")
     default_types: ClassVar = treatable
     amounts: ClassVar = {"quant_bits": bits_faults(TYPES, fewest=FEWEST, most=MOST)}
-    simulated: ClassVar = True
+    computed: ClassVar = "simulated"
 
     def __init__(
         self,

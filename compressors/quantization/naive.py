@@ -68,7 +68,7 @@ class Naive(Compressor):
         "quant_bits": bits_faults(("weight",), fewest=FEWEST, most=MOST),
     }
     spares_heads: ClassVar = False
-    simulated: ClassVar = True
+    computed: ClassVar = "simulated"
 
     def __init__(
         self,

@@ -96,9 +96,9 @@ class QAT(TrainedInFewBits):
             raise ConfigError(faults)
 
     @classmethod
-    def simulates(cls, step: Mapping[str, Any]) -> bool:
+    def computes(cls, step: Mapping[str, Any]) -> str:
         """Without `deploy` the integers are computed as floats."""
-        return step.get("deploy", RUNTIME) is None
+        return "simulated" if step.get("deploy", RUNTIME) is None else ""
 
     def options(self) -> dict[str, Any]:
         """All that decides the result beside the layers."""

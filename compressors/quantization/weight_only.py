@@ -30,6 +30,7 @@ class WeightOnly(Compressor):
     default_types: ClassVar = treatable
     amounts: ClassVar = {}
     spares_heads: ClassVar = False
+    computed: ClassVar = "in_floats"
     bits: ClassVar[int]
 
     def __init__(
@@ -70,8 +71,9 @@ class WeightOnly(Compressor):
             "group_size": self.group_size,
         }
         edits = Edits(replaced={task.prefix + name: spec for name in done})
-        achieved = {"quantized_layers": len(done)}
+        achieved = {"weights_only_computed_in_floats": True, "quantized_layers": len(done)}
         notes.append(share_of(task.model, done, task.prefix))
+        notes.append("weights only: stored as integers and computed in floats, so no faster")
         if self.algorithm == "nearest":
             return Decision(edits=edits, notes=notes, achieved=achieved)
         weights = {name: layers[name].get_parameter("weight") for name in done}

@@ -124,8 +124,10 @@ def test_of_a_convolutional_network_the_head_alone_changes() -> None:
     decision = Int8WeightOnly().plan(DigitsCNN(), IMAGES)
     assert list(decision.edits.replaced) == ["backbone.head"]
     assert decision.notes == [
-        "head: 0.85 % of all parameters, are integers; convolutions and all else stay in floats"
+        "head: 0.85 % of all parameters, are integers; convolutions and all else stay in floats",
+        "weights only: stored as integers and computed in floats, so no faster",
     ]
+    assert decision.achieved == {"weights_only_computed_in_floats": True, "quantized_layers": 1}
 
 
 def test_a_network_without_linear_layers_is_refused() -> None:
