@@ -25,6 +25,7 @@ from compressors.selection import (
 from compressors.selfcheck import state_digest, verify
 from compressors.tracing import find_heads, prefix_of
 from core.errors import ConfigError, IncompatibleModel
+from models.artifacts import Program
 from models.base_model import ClassifierModule
 from models.edits import Edits, history, perform
 
@@ -55,12 +56,14 @@ class Compressed:
         edits: The only step; empty where there were several, or none: see `models.edits.history`.
         report: About it.
         before: What went in, bit-identical.
+        program: What the checks exported: `models.artifacts.save_artifact` need not do it again.
     """
 
     model: nn.Module
     edits: Edits
     report: Report
     before: nn.Module | None = None
+    program: Program | None = field(default=None, repr=False)
 
     def export_model(
         self,
@@ -228,7 +231,13 @@ class Compressor(ABC):
             achieved={**checked.achieved, **decision.achieved},
             notes=[*decision.notes, *checked.notes],
         )
-        return Compressed(model=after, edits=decision.edits, report=report, before=model)
+        return Compressed(
+            model=after,
+            edits=decision.edits,
+            report=report,
+            before=model,
+            program=checked.program,
+        )
 
     def plan(
         self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None

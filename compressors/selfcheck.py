@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compressors.cost import cost_of, latency_ratio
 from core.digest import digest
 from core.errors import IncompatibleModel
-from models.artifacts import load_artifact, read_artifact, save_artifact
+from models.artifacts import Program, load_artifact, program_of, read_artifact, save_artifact
 from models.edits import Edits, mask
 from models.exported import export_bytes, load_program
 
@@ -37,10 +37,17 @@ class SelfCheckError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What the checks found out; they raise where they find a fault."""
+    """What the checks found out; they raise where they find a fault.
+
+    Args:
+        achieved: Costs before and after.
+        notes: What a reader would not expect.
+        program: For whoever stores the model.
+    """
 
     achieved: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    program: Program | None = None
 
 
 def state_digest(model: nn.Module) -> str:
@@ -87,14 +94,15 @@ def verify(
     if comparison.fault:
         raise SelfCheckError(comparison.fault)
     notes = [comparison.note]
-    if getattr(new, "runtime", "torch") == "torch":
-        notes += [_check_backward(new, inputs), _check_stored(old, new, inputs)]
-    else:
-        notes.append(check_reload(new, inputs).no_class)
+    in_torch = getattr(new, "runtime", "torch") == "torch"
+    notes.append(_check_backward(new, inputs) if in_torch else "")
+    stored = check_reload(new, inputs)
+    notes.append(_why_no_program(stored, old, inputs) if in_torch else stored.no_class)
     achieved = _achieved(old, new, inputs)
     if state_digest(before) != untouched:
         raise SelfCheckError("the input model was changed: a compressor works on its copy")
-    return Checked(achieved=achieved, notes=[note for note in notes if note])
+    kept = [note for note in notes if note]
+    return Checked(achieved=achieved, notes=kept, program=stored.program)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +158,8 @@ def _check_backward(new: nn.Module, inputs: Tensor) -> str:
     return ""
 
 
-def _check_stored(old: nn.Module, new: nn.Module, inputs: Tensor) -> str:
-    """Check export and reload; returns a sentence where one form of the model is missing."""
-    stored = check_reload(new, inputs)
+def _why_no_program(stored: "Stored", old: nn.Module, inputs: Tensor) -> str:
+    """A sentence where a form of the model is missing that was missing before as well."""
     if not stored.no_program:
         return stored.no_class
     try:
@@ -168,6 +175,7 @@ class Stored:
 
     no_program: str = ""
     no_class: str = ""
+    program: Program | None = None
 
 
 def check_reload(model: nn.Module, inputs: Tensor) -> Stored:
@@ -187,6 +195,7 @@ def check_reload(model: nn.Module, inputs: Tensor) -> Stored:
         warnings.simplefilter("always")
         folder = save_artifact(Path(root), twin, example_inputs=images)
         stored = read_artifact(folder)
+        program = program_of(stored)
         told.clear()
         if stored.architecture["constructor"] is not None:
             forms.append(load_artifact(folder))
@@ -200,6 +209,7 @@ def check_reload(model: nn.Module, inputs: Tensor) -> Stored:
     return Stored(
         no_program=stored.program_missing,
         no_class=no_class and f"the stored model is {no_class}",
+        program=program,
     )
 
 

@@ -207,6 +207,7 @@ def _source(step: Mapping[str, Any]) -> str:
 def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
     """Carry out the steps of the recipe and store the result."""
     model, achieved, seconds = copy.deepcopy(baseline), {}, {}
+    program = None
     for slot, step in recipe_of(config).items():
         log.info("%s: %s", slot, step["name"])
         started = time.perf_counter()
@@ -215,7 +216,7 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
         else:
             result = _carried_out(model, step, config, recorder)
             assert isinstance(result.model, ClassifierModule), "a compressor keeps the class"
-            model = result.model
+            model, program = result.model, result.program
             achieved[slot] = {**result.report.achieved, "notes": result.report.notes}
         seconds[slot] = round(time.perf_counter() - started, 3)
     operation = {"name": recipe_name(config), "parameters": recipe_of(config)}
@@ -224,8 +225,9 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
         model,
         example_inputs=example_images(model, EXAMPLES),
         recipe=recipe_of(config),
-        lineage={"base_id": baseline.fingerprint(), "operation": operation},
+        lineage={"base_id": recorder.fingerprint(baseline), "operation": operation},
         achieved={**achieved, "seconds": seconds},
+        program=program,
     )
 
 

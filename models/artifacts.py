@@ -12,7 +12,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from models.reconstruction import Undrawn, arguments_of, class_digest, construct
 
 FORMAT = 2
 LAST_FILE = "recipe.json"
+PROGRAM = "model.pt2"
 PROBE_TOLERANCE = 1e-3
 """Relative to the largest logit: another machine rounds differently, another class is far off."""
 
@@ -49,6 +50,7 @@ class Artifact:
         achieved: What came out, as the compressor recorded it.
         probe: Logits [2, C] of two fixed noise images when it was stored.
         program_missing: Why there is no `model.pt2`; empty where there is one.
+        digests: Of its files, by name.
     """
 
     folder: Path
@@ -59,6 +61,22 @@ class Artifact:
     achieved: dict[str, Any]
     probe: Tensor
     program_missing: str
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What came of exporting a model and comparing what was read back: once is enough.
+
+    Args:
+        of: Digest of the other files of the artifact it was made for.
+        content: The file; empty where there is none.
+        missing: Why there is none.
+    """
+
+    of: str
+    content: bytes = field(repr=False)
+    missing: str
 
 
 def save_artifact(
@@ -69,6 +87,7 @@ def save_artifact(
     recipe: Mapping[str, Any] | None = None,
     lineage: Mapping[str, Any] | None = None,
     achieved: Mapping[str, Any] | None = None,
+    program: Program | None = None,
 ) -> Path:
     """Store `model` under `root`, in a folder named by the digest of its content.
 
@@ -79,6 +98,7 @@ def save_artifact(
         recipe: JSON.
         lineage: JSON, `{"base_id", "operation": {"name", "parameters"}}`.
         achieved: JSON; no part of the digest.
+        program: Of an artifact of the same model; that of another one is left aside.
 
     Warns where `torch.export` cannot follow the model: its artifact needs its class.
 
@@ -90,8 +110,9 @@ def save_artifact(
     """
     twin = copy.deepcopy(model).cpu().eval()
     weights = save({name: t.contiguous().clone() for name, t in twin.state_dict().items()})
+    probe = _probe(twin, example_inputs.shape[1:])
     contents = {
-        "architecture.json": describe(twin, example_inputs),
+        "architecture.json": _describe(twin, example_inputs, num_classes=probe.shape[1]),
         "edits.json": {"steps": [edits.to_json() for edits in history(twin)]},
     }
     story = {"recipe": dict(recipe or {}), "lineage": dict(lineage or {})}
@@ -110,17 +131,24 @@ def save_artifact(
         write_atomically(partial / "weights.safetensors", weights)
         for name, path in files.items():
             shutil.copyfile(path, partial / name)
-        obstacle = _write_program(partial / "model.pt2", twin, example_inputs)
+        digests = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
+        path = partial / PROGRAM
+        if program is not None and program.of == digest(digests):
+            obstacle = _put_program(path, program)
+        else:
+            obstacle = _write_program(path, twin, example_inputs, probe)
+        if path.is_file():
+            digests[PROGRAM] = file_digest(path)
         if obstacle and contents["architecture.json"]["constructor"] is None:
             raise IncompatibleModel(obstacle)
         if obstacle and not files:
-            warnings.warn(f"{folder} has no model.pt2: {obstacle}", stacklevel=2)
+            warnings.warn(f"{folder} has no {PROGRAM}: {obstacle}", stacklevel=2)
         last = {
             **story,
             "program_missing": obstacle,
             "achieved": dict(achieved or {}),
-            "probe": _probe(twin, example_inputs.shape[1:]).tolist(),
-            "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
+            "probe": probe.tolist(),
+            "files": digests,
         }
         write_json(partial / LAST_FILE, last)
         _put_in_place(partial, folder)
@@ -129,7 +157,7 @@ def save_artifact(
     return folder
 
 
-def describe(model: nn.Module, example_inputs: Tensor) -> dict[str, Any]:
+def _describe(model: nn.Module, example_inputs: Tensor, *, num_classes: int) -> dict[str, Any]:
     """The architecture as JSON: how to construct it, and what to expect of it."""
     ours = isinstance(model, ClassifierModule)
     constructor, reason = constructor_of(model)
@@ -144,7 +172,7 @@ def describe(model: nn.Module, example_inputs: Tensor) -> dict[str, Any]:
         "constructor_missing": reason,
         "files": files,
         "input_shape": list(example_inputs.shape[1:]),
-        "num_classes": _probe(model, example_inputs.shape[1:]).shape[1],
+        "num_classes": num_classes,
         "preprocessing": cast(ClassifierModule, model).preprocessing.as_dict() if ours else None,
     }
 
@@ -180,6 +208,7 @@ def read_artifact(folder: Path) -> Artifact:
         achieved=last["achieved"],
         probe=torch.tensor(last["probe"]),
         program_missing=last["program_missing"],
+        digests=last["files"],
     )
 
 
@@ -207,7 +236,7 @@ def _program_of(artifact: Artifact, reason: str) -> ClassifierModule:
         raise DataError(f"{folder} cannot be loaded: {reason}; and {artifact.program_missing}")
     warnings.warn(f"{folder} is loaded for inference only: {reason}", stacklevel=3)
     return ExportedClassifier(
-        str(artifact.folder / "model.pt2"),
+        str(folder / PROGRAM),
         num_classes=artifact.architecture["num_classes"],
         preprocessing=_preprocessing(artifact),
     ).eval()
@@ -280,7 +309,24 @@ def _file_name(path: Path) -> str:
     return f"model{path.suffix}"
 
 
-def _write_program(path: Path, model: nn.Module, example_inputs: Tensor) -> str:
+def program_of(artifact: Artifact) -> Program:
+    """What `save_artifact` need not do again for the same model."""
+    path = artifact.folder / PROGRAM
+    return Program(
+        of=digest({name: value for name, value in artifact.digests.items() if name != PROGRAM}),
+        content=path.read_bytes() if path.is_file() else b"",
+        missing=artifact.program_missing,
+    )
+
+
+def _put_program(path: Path, program: Program) -> str:
+    """Write what was compared before; returns why there is nothing to write."""
+    if program.content:
+        write_atomically(path, program.content)
+    return program.missing
+
+
+def _write_program(path: Path, model: nn.Module, example_inputs: Tensor, probe: Tensor) -> str:
     """Export, and keep the file only if it computes what the model computes; else say why not."""
     runtime = getattr(model, "runtime", "torch")
     if runtime != "torch":
@@ -290,8 +336,7 @@ def _write_program(path: Path, model: nn.Module, example_inputs: Tensor) -> str:
     except IncompatibleModel as error:
         return str(error)
     program = load_program(path).module()
-    expected, got = (_probe(m, example_inputs.shape[1:]) for m in (model, program))
-    if _agree(got, expected):
+    if _agree(_probe(program, example_inputs.shape[1:]), probe):
         return ""
     path.unlink()
     return f"torch.export gives other logits than {type(model).__name__}"

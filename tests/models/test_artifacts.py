@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.digest import file_digest
 from core.errors import DataError, IncompatibleModel
 from core.files import this_host
 from models import artifacts
-from models.artifacts import is_finished, load_artifact, read_artifact, save_artifact
+from models.artifacts import is_finished, load_artifact, program_of, read_artifact, save_artifact
 from models.base_model import ClassifierModule
 from models.checkpoints import load_weights
 from models.edits import Edits, enforce, history, perform
@@ -141,6 +142,26 @@ def test_equal_content_has_one_folder_and_other_content_another(tmp_path: Path) 
 
 @without_program
 @pytest.mark.usefixtures("no_export")
+@pytest.mark.usefixtures("no_export")
+def test_a_program_that_was_compared_is_not_made_again(stored: Path, tmp_path: Path) -> None:
+    program = program_of(read_artifact(stored))
+    other = save_artifact(
+        tmp_path, narrow(), example_inputs=IMAGES, recipe={"a": 1}, program=program
+    )
+    assert (other / "model.pt2").read_bytes() == (stored / "model.pt2").read_bytes()
+    assert read_artifact(other).digests["model.pt2"] == file_digest(stored / "model.pt2")
+
+
+@without_program
+@pytest.mark.usefixtures("no_export")
+def test_the_program_of_another_model_is_left_aside(stored: Path, tmp_path: Path) -> None:
+    changed = narrow()
+    changed.backbone.block1.conv1.weight.data[0] += 1
+    program = program_of(read_artifact(stored))
+    folder = save_artifact(tmp_path, changed, example_inputs=IMAGES, program=program)
+    assert read_artifact(folder).program_missing == "torch.export cannot follow it"
+
+
 def test_storing_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = narrow().train()
     before = {name: t.clone() for name, t in model.state_dict().items()}
