@@ -27,7 +27,10 @@ class SweepLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run the jobs, or send them; how each ended is told to the task itself."""
         from cluster.launch import Sweep
+        from core.errors import ConfigError
 
+        if initial_job_idx:
+            raise ConfigError(["only hydra/sweeper=cross makes batches: leave that group alone"])
         sweep = Sweep(self.context, self.task, self.config, self.options)
         return sweep.launch([list(line) for line in job_overrides])
 

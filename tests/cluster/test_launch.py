@@ -412,6 +412,13 @@ def test_a_mode_of_a_cluster_computes_nothing_here_even_without_m(
 
 
 @pytest.mark.slow
+def test_batches_are_arrays_of_one_sweep(typed: Typed, fake_slurm: FakeSlurm) -> None:
+    assert typed(never, *CLUSTER, "-m", "seed=0,1,2", "hydra.sweeper.max_batch_size=1") == 0
+    assert len(fake_slurm.scripts) == 3
+    assert [job.slurm for job in sweeps()[0].jobs] == ["100", "101", "102"]
+
+
+@pytest.mark.slow
 def test_a_sweep_hidden_in_the_sweeper_is_refused_too(
     typed: Typed, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,11 +1,15 @@
+import errno
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster import locks
 from cluster import manifest as manifests
 from cluster.manifest import Entry, Manifest
+from core.errors import ConfigError
 from store.layout import Layout
 from store.quarantine import CorruptFileWarning
 
@@ -60,3 +64,41 @@ def test_earlier_starts_of_the_same_sweep_come_newest_first(sweep: Sweep, tmp_pa
         manifests.write(replace(sweep(JOB), folder=str(folder / name), digest=digest))
     found = manifests.earlier(Layout(tmp_path / "results"), "d")
     assert [manifest.id for manifest in found] == ["3", "1"]
+
+
+def test_two_who_change_a_manifest_at_once_lose_nothing(sweep: Sweep) -> None:
+    manifest = sweep(JOB, replace(JOB, id="1"))
+    manifests.create(manifest)
+
+    def done(number: str) -> None:
+        manifests.update(manifest.path, lambda now: now.with_jobs({number: ended(now, number)}))
+
+    def ended(now: Manifest, number: str) -> Entry:
+        if number == "0":  # the other one comes in the middle of it, and waits
+            other.start()
+            other.join(0.05)
+        return replace(now.jobs[int(number)], state="done")
+
+    other = threading.Thread(target=done, args=["1"])
+    done("0")
+    other.join()
+    assert [job.state for job in manifests.read(manifest.path).jobs] == ["done", "done"]
+
+
+def test_a_folder_holds_one_sweep(sweep: Sweep) -> None:
+    manifests.create(sweep(JOB))
+    with pytest.raises(ConfigError, match="holds a sweep"):
+        manifests.create(sweep())
+    assert manifests.read(sweep().path) == sweep(JOB)
+
+
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with locks.claimed(tmp_path / "a" / "lock", "the same sweep", "status"):
+        pass
+    assert "cannot be locked" in capsys.readouterr().err

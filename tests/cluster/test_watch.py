@@ -7,10 +7,11 @@ import pytest
 from rich.console import Console
 
 from cluster import manifest as manifests
+from cluster import states
 from cluster import watch as module
 from cluster.__main__ import main
 from cluster.manifest import Entry, Manifest
-from cluster.states import Seen
+from cluster.states import KILLED, Seen
 from cluster.watch import counts, eta_s, failures, job_table, save, summary, watch
 from tests.cluster.conftest import FakeSlurm
 
@@ -169,6 +170,31 @@ def test_saving_keeps_what_another_process_has_written(manifest: Manifest) -> No
     stale = [Seen(entry=replace(job, slurm="9_9", state="failed")) for job in manifest.jobs[:1]]
     save(manifest, stale)
     assert manifests.read(manifest.path) == manifest
+
+
+def test_what_somebody_has_cancelled_stays_so_and_the_rest_is_learned(manifest: Manifest) -> None:
+    first, second, *_ = manifest.jobs
+    stored = {"0": replace(first, state="cancelled"), "1": replace(second, slurm=None)}
+    manifests.write(manifest.with_jobs(stored))
+    now = [replace(first, state="running"), replace(second, state="running", missing_since=5.0)]
+    save(manifest, [Seen(entry=entry) for entry in now])
+    assert manifests.read(manifest.path).jobs[:2] == [stored["0"], now[1]]
+
+
+def test_a_watch_remembers_since_when_a_job_is_missing(
+    manifest: Manifest, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, real = [1000.0], module.look
+
+    def look(manifest: Manifest) -> list[Seen]:
+        now[0] += 20  # seconds since the look before
+        return real(manifest)
+
+    monkeypatch.setattr(states.time, "time", lambda: now[0])
+    monkeypatch.setattr(module, "look", look)
+    jobs, _ = followed(manifest)
+    assert {job.entry.reason for job in jobs[:2]} == {KILLED}
+    assert now[0] == 1100  # missed at 1020, given up at 1080, and looked at once more
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 1)])
