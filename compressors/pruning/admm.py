@@ -2,21 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
+from compressors.options import QUICK_EPOCHS, Effort, effort_faults, positive, whole
 from compressors.pruning.bases import BASES, decided_by
 from core.errors import ConfigError, unknown
 from models.edits import Edits, enforce, mask, perform
-
-Effort = Literal["quick", "paper"]
-
-QUICK_EPOCHS = 10
-"""Epochs of training altogether, at most, of effort=quick."""
 
 ROWS: Mapping[str, float] = {"quick": 0.1, "paper": 1e-4}
 """Factor of the penalty: the few steps of a quick training have to be drawn harder."""
@@ -96,21 +92,14 @@ class ADMM(Compressor):
         **selection: Any,
     ) -> None:
         super().__init__(**selection)
-        counts = {"num_iterations": num_iterations, "training_epochs": training_epochs}
-        faults = [
-            f"{key} is a whole number of at least 1, got {count!r}"
-            for key, count in counts.items()
-            if type(count) is not int or count < 1
-        ]
-        number = isinstance(row, int | float) and not isinstance(row, bool)
-        if row is not None and not (number and row > 0):
-            faults.append(f"row is above 0: it draws the weights to their sparse copy, got {row!r}")
+        faults = whole(num_iterations, "num_iterations")
+        faults += whole(training_epochs, "training_epochs")
+        faults += positive(row, "row", or_null=True)
         if base_algo not in BASES:
-            faults.append(unknown("base_algo", base_algo, BASES))
-        if effort not in get_args(Effort):
-            faults.append(f"effort is one of {', '.join(get_args(Effort))}, got {effort!r}")
+            faults.append(unknown("compressor.base_algo", base_algo, BASES))
+        faults += effort_faults(effort)
         if faults:
-            raise ConfigError([f"compressor.{fault}" for fault in faults])
+            raise ConfigError(faults)
         self.num_iterations, self.training_epochs = num_iterations, training_epochs
         self.row: float = row if row is not None else ROWS[effort]
         self.base_algo, self.effort = base_algo, effort

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
+from compressors.options import QUICK_EPOCHS, Effort, effort_faults, whole
 from compressors.pruning.bases import decided_by
 from compressors.pruning.level import Level, Scope
 from core.errors import ConfigError, DataError
@@ -49,6 +50,7 @@ class LotteryTicket(Compressor):
             of weights, an artifact folder, or a URL. Needed unless reset_weights is false.
         reset_weights: False goes on from the weights that were trained last, in every round.
         scope: `layer` ranks within each layer, `global` among all layers of equal sparsity.
+        effort: `paper` does all of it; `quick` at most ten epochs altogether, in as many rounds.
         **selection: Those of Compressor.
 
     Reference:
@@ -69,50 +71,56 @@ class LotteryTicket(Compressor):
         rewind_to: str | None = None,
         reset_weights: bool = True,
         scope: Scope = "layer",
+        effort: Effort = "paper",
         **selection: Any,
     ) -> None:
         super().__init__(**selection)
-        counts = {"prune_iterations": prune_iterations, "epochs": epochs}
-        faults = [
-            f"compressor.{key} is a whole number of at least 1, got {count!r}"
-            for key, count in counts.items()
-            if type(count) is not int or count < 1
-        ]
-        faults += _rewind_faults(rewind_to, reset_weights)
+        faults = whole(prune_iterations, "prune_iterations") + whole(epochs, "epochs")
+        faults += _rewind_faults(rewind_to, reset_weights) + effort_faults(effort)
         if faults:
             raise ConfigError(faults)
         Level(sparsity=0.0, scope=scope)  # checks the scope
         self.prune_iterations, self.epochs, self.scope = prune_iterations, epochs, scope
-        self.rewind_to, self.reset_weights = rewind_to, reset_weights
+        self.rewind_to, self.reset_weights, self.effort = rewind_to, reset_weights, effort
 
     def options(self) -> dict[str, Any]:
         """Rounds, and where each of them starts."""
-        names = ("prune_iterations", "epochs", "rewind_to", "reset_weights", "scope")
+        names = ("prune_iterations", "epochs", "rewind_to", "reset_weights", "scope", "effort")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """Rounds of training, the first without pruning, and epochs of each."""
+        rounds = self.prune_iterations + 1
+        if self.effort == "paper":
+            return rounds, self.epochs
+        rounds = min(rounds, QUICK_EPOCHS)
+        return rounds, min(self.epochs, QUICK_EPOCHS // rounds)
 
     def decide(self, task: Task) -> Decision:
         """Rewind and train; zero, rewind and train, as often as wanted."""
         early = None if self.rewind_to is None else _early_weights(task.model, self.rewind_to)
-        announce(self.name, task, epochs=self.epochs * (self.prune_iterations + 1))
-        self._train(task, early)
+        rounds, epochs = self.rounds
+        announce(f"{self.name}, effort={self.effort}", task, epochs=rounds * epochs)
+        self._train(task, early, epochs)
         notes: list[str] = []
-        for iteration in range(1, self.prune_iterations + 1):
+        for iteration in range(1, rounds):
             gone = {
-                name: 1 - kept_share(sparsity, iteration=iteration, of=self.prune_iterations)
+                name: 1 - kept_share(sparsity, iteration=iteration, of=rounds - 1)
                 for name, sparsity in task.selection.sparsity.items()
             }
             step = decided_by(Level, task, gone, scope=self.scope)
             perform(task.model, step.edits)
             notes = step.notes
-            self._train(task, early)
+            self._train(task, early, epochs)
         return Decision(model=task.model, notes=notes)
 
-    def _train(self, task: Task, early: dict[str, Tensor] | None) -> None:
+    def _train(self, task: Task, early: dict[str, Tensor] | None, epochs: int) -> None:
         """One round: from the early weights if there are any; what is zero stays zero."""
         if early is not None:
             task.model.load_state_dict(early)
             enforce(task.model)
-        task.given.train(task.model, epochs=self.epochs, after_step=enforce)
+        task.given.train(task.model, epochs=epochs, after_step=enforce)
 
 
 def _rewind_faults(rewind_to: Any, reset_weights: Any) -> list[str]:

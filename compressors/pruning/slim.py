@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
+from compressors.options import whole
 from compressors.pruning.coupling import Filter, Tie, closed, find_tie, width
 from compressors.pruning.dependency import ChannelGraph, as_edits
 from compressors.pruning.filters import Proposal, names_of, settle
@@ -62,9 +63,7 @@ class Slim(Compressor):
 
     def __init__(self, *, epochs: int = 10, l1: float = 1e-4, **selection: Any) -> None:
         super().__init__(**selection)
-        faults = []
-        if type(epochs) is not int or epochs < 0:
-            faults.append(f"compressor.epochs is a number of epochs, 0 for none, got {epochs!r}")
+        faults = whole(epochs, "epochs", least=0)
         if isinstance(l1, bool) or not isinstance(l1, int | float) or not l1 >= 0:
             faults.append(f"compressor.l1 is at least 0, got {l1!r}")
         if faults:

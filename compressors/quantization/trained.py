@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.base import Compressor, Task
+from compressors.forecast import announce
+from compressors.options import positive, whole
 from compressors.quantization.bound import free_of_others
 from compressors.tracing import LAYERS
 from core.errors import ConfigError
@@ -26,12 +28,7 @@ class TrainedInFewBits(Compressor):
 
     def __init__(self, *, epochs: int, learning_rate: float | None, **selection: Any) -> None:
         super().__init__(**selection)
-        faults = []
-        if type(epochs) is not int or epochs < 1:
-            faults.append(f"compressor.epochs is a number of epochs, at least 1, got {epochs!r}")
-        number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
-        if learning_rate is not None and not (number and learning_rate > 0):
-            faults.append(f"compressor.learning_rate is above 0 or null, got {learning_rate!r}")
+        faults = whole(epochs, "epochs") + positive(learning_rate, "learning_rate", or_null=True)
         if faults:
             raise ConfigError(faults)
         self.epochs, self.learning_rate = epochs, learning_rate
@@ -63,6 +60,7 @@ class TrainedInFewBits(Compressor):
             task.model,
             Edits(replaced={task.prefix + name: spec for name, spec in replaced.items()}),
         )
+        announce(self.name, task, epochs=self.epochs)
         options = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
         task.given.train(task.model, epochs=self.epochs, after_step=enforce, **options)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from torch import nn
 
 from compressors.base import Compressor, Decision, Task
+from compressors.options import whole
 from compressors.quantization.bound import free_of_others
 from compressors.quantization.share import share_of
 from compressors.quantization.torchao_adapter import rounded_by_torchao
@@ -41,11 +42,7 @@ class WeightOnly(Compressor):
         **selection: Any,
     ) -> None:
         super().__init__(**selection)
-        faults = []
-        if group_size is not None and (type(group_size) is not int or group_size < 1):
-            faults.append(
-                f"compressor.group_size is a number of inputs or null, got {group_size!r}"
-            )
+        faults = whole(group_size, "group_size", or_null=True)
         if algorithm not in get_args(Algorithm):
             faults.append(unknown("compressor.algorithm", algorithm, get_args(Algorithm)))
         if faults:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from compressors.analysis.counting import LayerCost, count_flops_params
-from compressors.search.base import Search, whole
+from compressors.options import whole
+from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, fitted
 from compressors.search.ddpg import Agent, Step
 from compressors.search.oracle import Candidate, Oracle, Quantity, Scored
@@ -70,7 +71,7 @@ class AMC(Search):
         **options: Any,
     ) -> None:
         faults = _share_faults(flops_ratio, lbound, rbound)
-        faults += whole(train_episode, "train_episode")
+        faults += whole(train_episode, "train_episode", or_null=True)
         if reward not in get_args(Reward):
             faults.append(unknown("compressor.reward", reward, get_args(Reward)))
         if sparsity is None and budget in ("params", "latency"):

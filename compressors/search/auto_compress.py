@@ -7,9 +7,10 @@ from typing import Any, ClassVar, cast
 from torch import nn
 
 from compressors.base import Task
+from compressors.options import whole
 from compressors.pruning.admm import ADMM, ROWS
 from compressors.pruning.coupling import width
-from compressors.search.base import Search, whole
+from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, alike
 from compressors.search.oracle import Oracle, Scored
 from compressors.search.simulated_annealing import SimulatedAnnealing
@@ -63,10 +64,9 @@ class AutoCompress(SimulatedAnnealing):
     ) -> None:
         super().__init__(**options)
         self.needs = Search.needs  # type: ignore[misc]  # it trains, whatever the candidates do
-        if num_iterations is None:
-            raise ConfigError(["compressor.num_iterations is a whole number, at least 1, got None"])
         faults = whole(num_iterations, "num_iterations")
-        faults += whole(admm_iterations, "admm_iterations") + whole(admm_epochs, "admm_epochs")
+        faults += whole(admm_iterations, "admm_iterations", or_null=True)
+        faults += whole(admm_epochs, "admm_epochs", or_null=True)
         if faults:
             raise ConfigError(faults)
         preset = self.efforts[self.effort]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast, get_args
 
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
+from compressors.options import whole
 from compressors.pruning.bases import BASES
 from compressors.pruning.filters import FilterPruner
 from compressors.search.budget import Budget, Fit, uniform
@@ -68,7 +69,8 @@ class Search(Compressor):
             )
             if value not in known
         ]
-        faults += whole(epochs, "epochs", least=0) + whole(max_evaluations, "max_evaluations")
+        faults += whole(epochs, "epochs", least=0, or_null=True)
+        faults += whole(max_evaluations, "max_evaluations", or_null=True)
         if faults:
             raise ConfigError(faults)
         super().__init__(**selection)
@@ -158,21 +160,6 @@ class Search(Compressor):
         if len(values) > 1:
             raise ConfigError([f"{self.name} has one budget for the whole network, got {values}"])
         return values[0]
-
-
-def whole(value: object, key: str, *, least: int = 1) -> list[str]:
-    """What is wrong with a number of things; nothing where it is None."""
-    if value is None or (type(value) is int and value >= least):
-        return []
-    return [f"compressor.{key} is a whole number, at least {least}, got {value!r}"]
-
-
-def positive(value: object, key: str, *, below: float = float("inf")) -> list[str]:
-    """What is wrong with a number above 0 and below a limit."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < below:
-        return []
-    limit = "" if below == float("inf") else f" and below {below:g}"
-    return [f"compressor.{key} is above 0{limit}, got {value!r}"]
 
 
 def _meets(oracle: Oracle, budget: Budget, scored: Scored) -> bool:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from compressors.search.base import Search, positive
+from compressors.options import positive
+from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, ceil_of, fitted
 from compressors.search.oracle import Oracle, Scored
 from core.errors import ConfigError

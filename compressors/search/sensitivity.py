@@ -7,7 +7,8 @@ from typing import Any, ClassVar, cast
 from torch import nn
 
 from compressors.analysis.sensitivity import SPARSITIES, Stop, sensitivity_analysis
-from compressors.search.base import CRITERIA, Search, positive
+from compressors.options import positive
+from compressors.search.base import CRITERIA, Search
 from compressors.search.budget import ROUNDING, Budget, Fit, ceil_of, fitted
 from compressors.search.oracle import Oracle, Scored
 from core.errors import ConfigError, IncompatibleModel

@@ -5,7 +5,8 @@ import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from compressors.search.base import Search, positive, whole
+from compressors.options import positive, whole
+from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, fitted
 from compressors.search.oracle import Oracle, Scored
 from core.errors import ConfigError, unknown
@@ -63,7 +64,7 @@ class SimulatedAnnealing(Search):
         faults = positive(start, "start_temperature") + positive(stop, "stop_temperature")
         faults += positive(cool_down_rate, "cool_down_rate", below=1)
         faults += positive(perturbation_magnitude, "perturbation_magnitude")
-        faults += whole(candidates_per_temperature, "candidates_per_temperature")
+        faults += whole(candidates_per_temperature, "candidates_per_temperature", or_null=True)
         if preset not in PRESETS:
             faults.append(unknown("compressor.preset", preset, PRESETS))
         if not faults and stop >= start:

@@ -141,7 +141,7 @@ def test_all_faults_are_told_at_once() -> None:
         "training_epochs is",
         "row is above 0",
         "'l1_filter'",
-        "effort is",
+        "unknown compressor.effort 'none'",
     )
     assert len(caught.value.faults) == 5
     assert all(part in str(caught.value) for part in parts)

@@ -112,14 +112,35 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prunings", "epochs", "rounds"),
+    [(7, 10, (8, 1)), (2, 10, (3, 3)), (2, 1, (3, 1)), (19, 10, (10, 1))],
+)
+def test_quick_is_at_most_ten_epochs(prunings: int, epochs: int, rounds: tuple[int, int]) -> None:
+    options = {"prune_iterations": prunings, "epochs": epochs, "reset_weights": False}
+    assert LotteryTicket(sparsity=0.5, effort="quick", **options).rounds == rounds
+    assert LotteryTicket(sparsity=0.5, **options).rounds == (prunings + 1, epochs)
+
+
+def test_fewer_rounds_come_to_the_same_sparsity() -> None:
+    rounds = Rounds()
+    decision = found(
+        rounds, prune_iterations=19, effort="quick", reset_weights=False, epochs=5, op_names=["a"]
+    )
+    assert rounds.epochs == [1] * 10
+    assert decision.model is not None
+    assert int((decision.model.a.weight == 0).sum()) == 10  # of 20
+
+
+@pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
         ({}, "compressor.rewind_to is missing: the path of weights from before the training"),
         ({"rewind_to": "nowhere.pt"}, "there is no checkpoint at nowhere.pt"),
         ({"rewind_to": "x", "reset_weights": False}, "reset_weights=false rewinds nothing"),
         ({"reset_weights": "no"}, "compressor.reset_weights is true or false"),
-        ({"prune_iterations": 0}, "prune_iterations is a whole number of at least 1"),
-        ({"epochs": 1.5}, "compressor.epochs is a whole number of at least 1"),
+        ({"prune_iterations": 0}, "prune_iterations is a whole number, at least 1"),
+        ({"epochs": 1.5}, "compressor.epochs is a whole number, at least 1"),
+        ({"effort": "slow"}, "unknown compressor.effort 'slow'"),
         ({"reset_weights": False, "scope": "all"}, "compressor.scope is one of layer, global"),
     ],
     ids=str,

@@ -197,6 +197,14 @@ def test_the_first_layer_is_the_first_that_runs() -> None:
     assert first_layer(model, torch.zeros(1, 4)) == "first"
 
 
+def test_the_length_of_the_training_is_said_before_it_starts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", logger="compressors.forecast"):
+        trained(DoReFa(name="few", epochs=2))
+    assert caplog.messages == ["few: 2 epochs of training to come"]
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "text"),
     [
@@ -209,10 +217,10 @@ def test_the_first_layer_is_the_first_that_runs() -> None:
         (QAT, {"quant_start_step": -1}, "quant_start_step is a number of steps"),
         (QAT, {"reduce_range": 0}, "reduce_range is true or false"),
         (QAT, {"samples": 0}, "samples is an int of at least 1"),
-        (QAT, {"epochs": 0}, "epochs is a number of epochs, at least 1"),
+        (QAT, {"epochs": 0}, "epochs is a whole number, at least 1"),
         (DoReFa, {"quant_bits": 0}, "quant_bits is an int from 1 to 8, got 0"),
         (DoReFa, {"quant_bits": {"weight": 1}}, "quant_bits is a number or {weight"),
-        (BNN, {"learning_rate": 0}, "learning_rate is above 0 or null"),
+        (BNN, {"learning_rate": 0}, "learning_rate is above 0, or null"),
         (BNN, {"sparsity": 0.5}, "unknown key 'sparsity'"),
     ],
 )

@@ -172,7 +172,7 @@ def test_what_is_more_than_a_linear_layer_is_left_and_named() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"group_size": 0}, "group_size is a number of inputs or null, got 0"),
+        ({"group_size": 0}, "group_size is a whole number, at least 1, or null, got 0"),
         ({"group_size": True}, "got True"),
         ({"algorithm": "hqqq"}, "did you mean 'hqq'"),
         ({"sparsity": 0.5}, "unknown key 'sparsity'"),
