@@ -16,6 +16,8 @@ from cluster.progress import Progress, last_lines, log_file
 PATIENCE_S = 10.0
 """For a command that is asked to end; cells are committed whole, so nothing is lost by force."""
 
+EVERY_S = 0.05
+
 TIED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("tied.py")))
 
 
@@ -89,7 +91,8 @@ class Command:
             )
             if self._stopped:
                 self._signal(signal.SIGTERM)
-            code = self._process.wait()
+            while (code := self._process.poll()) is None:
+                time.sleep(EVERY_S)  # inside wait() it could not be stopped by our own signals
         said = last_lines(log, start)
         if code >= 0:
             return code, said

@@ -163,3 +163,28 @@ def test_a_rank_has_as_many_threads_as_cores(
         monkeypatch.setenv(name, value)
     script = 'echo "${OMP_NUM_THREADS:-unset}" >&2'
     assert command(tmp_path, script).run()[1] == [expected]
+
+
+def test_a_signal_to_our_own_process_stops_the_command_politely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each, sent = command(tmp_path, "touch running; exec sleep 100"), list[int]()
+    real = Command._signal
+
+    def told(self: Command, number: signal.Signals) -> None:
+        sent.append(number)
+        real(self, number)
+
+    def tell() -> None:
+        while not (tmp_path / "running").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr(Command, "_signal", told)
+    before = signal.signal(signal.SIGUSR2, lambda *_: each.stop())
+    try:
+        threading.Thread(target=tell).start()
+        assert each.run()[0] == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert sent == [signal.SIGTERM]

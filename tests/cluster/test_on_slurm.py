@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,13 @@ def test_a_sweep_is_left_edited_requeued_and_followed_again(
     assert left.returncode == 0, left.stderr
     until(lambda: app.starts() == {"a-none": 1})
     (app.folder / "job.py").write_text("raise SystemExit('the tree of now')\n")
+    sent = manifests.read(app.sweeps()[0])
+    unnoted = {job.id: replace(job, slurm=None, state="waiting") for job in sent.jobs}
+    manifests.write(sent.with_jobs(unnoted))  # as if the sender had been killed before that
     status = app.cluster("status")
     assert "0 of 2 done, 1 running, 1 pending, 0 failed" in status.stdout
+    found = [job.slurm for job in manifests.read(app.sweeps()[0]).jobs]
+    assert found == [job.slurm for job in sent.jobs]
 
     (baseline, _) = manifests.read(app.sweeps()[0]).jobs
     says(slurm, "scancel", "--signal=USR2", str(baseline.slurm))  # as before a time limit
