@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
 from compressors.options import QUICK_EPOCHS, Effort, effort_faults, positive, whole
-from compressors.pruning.bases import BASES, decided_by
+from compressors.pruning.bases import BASES, WHOLE, decided_by
 from core.errors import ConfigError, unknown
 from models.edits import Edits, enforce, mask, perform
 
@@ -69,7 +69,7 @@ class ADMM(Compressor):
         num_iterations: Rounds of training and choosing.
         training_epochs: Epochs of training in a round.
         row: The penalty's factor, rho in the paper; None for that of the effort, see `ROWS`.
-        base_algo: The criterion: a name in `BASES`, with its defaults.
+        base_algo: The criterion: a name in `BASES` or `WHOLE`, with its defaults.
         effort: `paper` does all of it; `quick` at most ten epochs altogether, in as many rounds.
         **selection: Those of Compressor.
 
@@ -95,15 +95,16 @@ class ADMM(Compressor):
         faults = whole(num_iterations, "num_iterations")
         faults += whole(training_epochs, "training_epochs")
         faults += positive(row, "row", or_null=True)
-        if base_algo not in BASES:
-            faults.append(unknown("compressor.base_algo", base_algo, BASES))
+        bases = {**BASES, **WHOLE}
+        if base_algo not in bases:
+            faults.append(unknown("compressor.base_algo", base_algo, bases))
         faults += effort_faults(effort)
         if faults:
             raise ConfigError(faults)
         self.num_iterations, self.training_epochs = num_iterations, training_epochs
         self.row: float = row if row is not None else ROWS[effort]
         self.base_algo, self.effort = base_algo, effort
-        self.base = BASES[base_algo]
+        self.base = bases[base_algo]
         self.treatable = self.base.treatable  # type: ignore[misc]
         self.default_types = self.base.default_types  # type: ignore[misc]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
-from compressors.pruning.bases import BASES, decided_by
+from compressors.pruning.bases import BASES, WHOLE, decided_by
 from compressors.pruning.coupling import width
 from compressors.pruning.filters import FilterPruner
 from compressors.resources import Resources
@@ -69,7 +69,12 @@ class AGP(Compressor):
                 "0 <= start_epoch < end_epoch and frequency >= 1, all of them whole, got "
                 f"{start_epoch!r}, {end_epoch!r}, {frequency!r}"
             )
-        if pruning_algorithm not in BASES:
+        if pruning_algorithm in WHOLE:
+            faults.append(
+                f"pruning_algorithm={pruning_algorithm} counts channels of all layers at once, and "
+                "the schedule those of each layer; admm has it as base_algo"
+            )
+        elif pruning_algorithm not in BASES:
             faults.append(unknown("pruning_algorithm", pruning_algorithm, BASES))
         if sparsity is not None:
             faults.append(f"sparsity is called final_sparsity here, got sparsity={sparsity!r}")

@@ -68,6 +68,8 @@ class AttentionHeads(Compressor):
             known = " or ".join(get_args(Criterion))
             raise ConfigError([f"compressor.criterion is {known}, got {criterion!r}"])
         self.criterion, self.statistics_batches = criterion, statistics_batches
+        if criterion == "l1":
+            self.needs = frozenset()  # type: ignore[misc]  # magnitudes are there without data
 
     def options(self) -> dict[str, Any]:
         """How heads are ranked."""

@@ -14,7 +14,16 @@ from compressors.pruning.observed import (
     ActivationMeanRank,
     TaylorFirstOrderWeight,
 )
+from compressors.pruning.slim import Slim
 from core.errors import IncompatibleModel
+
+
+class Scales(Slim):
+    """As Slim, of the scales as they are: who builds on it trains the network."""
+
+    def __init__(self, **selection: Any) -> None:
+        super().__init__(epochs=0, **selection)
+
 
 BASES: Mapping[str, type[Level | FilterPruner]] = {
     "level": Level,
@@ -27,9 +36,14 @@ BASES: Mapping[str, type[Level | FilterPruner]] = {
     "activation_mean_rank": ActivationMeanRank,
 }
 
+"""Those that choose within each layer."""
+
+WHOLE: Mapping[str, type[Slim]] = {"slim": Scales}
+"""Those that choose among all layers at once."""
+
 
 def decided_by(
-    base: type[Level | FilterPruner],
+    base: type[Level | FilterPruner | Slim],
     task: Task,
     sparsity: Mapping[str, float],
     *,

@@ -84,6 +84,25 @@ def test_all_that_goes_with_a_filter_is_drawn_to_zero_and_nothing_else() -> None
     assert decision.model.a.out_channels == decision.model.b.in_channels == 1
 
 
+def test_scales_are_drawn_to_zero_before_their_channels_go() -> None:
+    drawn: list[list[bool]] = []
+
+    def train(model: nn.Module, *, penalty: Any, **_: Any) -> None:
+        penalty(model).backward()
+        drawn.append((model.m.weight.grad != 0).tolist())
+        model.zero_grad()
+        model.m.weight.data = torch.tensor([0.1, 2.0])  # training turns the order round
+
+    before = chain()
+    before.m.weight.data = torch.tensor([0.9, 0.5])
+    decision = plan(before, train, IMAGES, num_iterations=2, base_algo="slim")
+    assert drawn == [[False, True], [True, False]]
+    assert decision.model is not None
+    (step,) = history(decision.model)
+    assert step.removed["a"]["out"] == [0]
+    assert decision.model.m.weight.tolist() == [2.0]
+
+
 @pytest.mark.slow
 def test_a_strong_penalty_takes_the_weights_away_before_they_are_removed() -> None:
     def train(model: nn.Module, **options: Any) -> None:

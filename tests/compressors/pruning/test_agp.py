@@ -88,6 +88,11 @@ def test_an_initial_sparsity_above_the_final_is_an_error() -> None:
         pruned(initial_sparsity=0.9)
 
 
+def test_what_chooses_among_all_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="slim counts channels of all layers at once"):
+        AGP(**SCHEDULE, pruning_algorithm="slim")
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         AGP(

@@ -53,6 +53,14 @@ def test_the_heads_of_least_magnitude_go() -> None:
     assert edits.replaced["a"]["removed"] == [1, 3]
 
 
+def test_magnitudes_need_no_data() -> None:
+    recipe = AttentionHeads(sparsity=0.5, criterion="l1")
+    given = plan(network(), criterion="l1").edits
+    assert recipe.plan(network(), TOKENS).edits == given
+    with pytest.raises(ConfigError, match="needs batches"):
+        AttentionHeads(sparsity=0.5).plan(network(), TOKENS)
+
+
 def test_what_belongs_to_a_head() -> None:
     attention = Attention(4, num_heads=2)
     rows, columns = torch.zeros(12, 4), torch.zeros(4, 4)
