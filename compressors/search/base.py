@@ -195,7 +195,8 @@ def _told(scored: Scored | None) -> str:
     """A score and the training before it."""
     if scored is None:
         return "nothing that can be made"
-    trained = f"after {scored.epochs} epochs of training" if scored.epochs else "untrained"
+    epochs = f"{scored.epochs} epoch{'s' * (scored.epochs > 1)}"
+    trained = f"after {epochs} of training" if scored.epochs else "untrained"
     return f"a score of {scored.score:.4f} {trained}"
 
 
