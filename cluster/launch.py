@@ -155,7 +155,7 @@ class Sweep:
         own = {key: value for key, value in os.environ.items() if key.startswith("INTERPLAY_")}
         return {
             "entry": self.entry,
-            "flags": self._flags(),
+            "flags": self._flags,
             "code": self.code,
             "cwd": str(Path.cwd()),
             "environment": {k: v for k, v in own.items() if k not in (ASKED_FOR, CODE_ASKED_FOR)},
@@ -202,7 +202,7 @@ class Sweep:
         return bool(self.options["resume"] and key and is_committed(self.layout, key))
 
     def _receipt(self, line: Sequence[str]) -> str | None:
-        typed = [*line, *self._hydra_overrides()]
+        typed = [*line, *self._hydra_overrides]
         if self.code is None or not is_certain(typed):
             return None
         return receipt_key(line, self.surroundings)
@@ -283,9 +283,9 @@ class Sweep:
             line=[
                 sys.executable,
                 str(Path(manifest.code) / self.entry),
-                *self._flags(),
+                *self._flags,
                 *job.overrides,
-                *self._hydra_overrides(),
+                *self._hydra_overrides,
                 "hydra.mode=RUN",
             ],
             cwd=manifest.cwd,
@@ -299,11 +299,13 @@ class Sweep:
             session=shared,
         )
 
+    @cached_property
     def _flags(self) -> list[str]:
         """Flags that say where the configuration is."""
         given = vars(get_args_parser().parse_known_args()[0])
         return [f"--{name.replace('_', '-')}={given[name]}" for name in FLAGS if given.get(name)]
 
+    @cached_property
     def _hydra_overrides(self) -> list[str]:
         typed = [str(each) for each in self.config.hydra.overrides.hydra]
         return [each for each in typed if not each.lstrip("+~").startswith(NOT_FOR_A_JOB)]

@@ -242,7 +242,7 @@ def test_what_is_committed_is_not_sent(start: Start, fake_slurm: FakeSlurm) -> N
 
 @pytest.mark.slow
 def test_a_thousand_jobs_are_sent_as_one_array(start: Start, fake_slurm: FakeSlurm) -> None:
-    start(never, [[f"seed={seed}"] for seed in range(1000)], detach=True)
+    start(never, [[f"limit_samples={n}"] for n in range(1000)], detach=True)
     (manifest,) = sweeps()
     assert len({job.slurm for job in manifest.jobs}) == 1000
     assert len(fake_slurm.scripts) == 1
