@@ -3,6 +3,7 @@
 import os
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from core.digest import digest
@@ -87,16 +88,20 @@ def read_run(layout: Layout, run_id: str) -> Run | None:
     if stored is None:
         return None
     if stored["run_id"] != run_id:
-        warnings.warn(
-            f"{path} is of run {stored['run_id']!r}: its folder was renamed or copied, so it is "
-            "ignored",
-            CorruptFileWarning,
-            stacklevel=2,
-        )
+        warn_of_copy(path, stored["run_id"])
         return None
     known = {key.name for key in fields(Run)}
     run = Run(**{key: value for key, value in stored.items() if key in known})
     return replace(run, attempts=_all_attempts(layout, run))
+
+
+def warn_of_copy(path: Path, run_id: str) -> None:
+    """Say that the file of a run is of another one than its folder."""
+    warnings.warn(
+        f"{path} is of run {run_id!r}: its folder was renamed or copied, so it is ignored",
+        CorruptFileWarning,
+        stacklevel=3,
+    )
 
 
 def list_runs(layout: Layout) -> list[Run]:

@@ -9,7 +9,7 @@ from store.layout import Layout
 from store.quarantine import CorruptFileWarning
 from store.query import connect
 from store.runs import Run, write_run
-from store.sealed import sealed
+from store.sealed import sealed, write_sealed
 
 BASE, PRUNED = "net-none-01", "net-l1_filter-02"
 
@@ -132,3 +132,29 @@ def test_ten_thousand_cells_of_ten_values_are_all_read(layout: Layout) -> None:
         (cell.parent / f"m{number}.json").write_bytes(content)
     database = connect(layout)
     assert database.sql("SELECT count(*) FROM results").fetchall() == [(100_004,)]
+
+
+def test_numbers_and_texts_come_back_exactly(layout: Layout) -> None:
+    numbers = [0.1 + 0.2, 5e-324, -1.7976931348623157e308, 1 / 3, -0.0]
+    values = {f"m_test_{i}": Estimate(x, n=2**53 - 1, low=x) for i, x in enumerate(numbers)}
+    write_cell(layout, BASE, Cell(measurement="all", key="k", status="done", values=values))
+    strange = 'a "quoted" \\ line\n\ttab, ümläut, \U0001f600, \x01 and a nul \x00 inside'
+    write_cell(layout, BASE, Cell(measurement="odd", key="k", status="failed", reason=strange))
+    database = connect(layout)
+    found = database.sql("SELECT value, low, n FROM results WHERE measurement = 'all'").fetchall()
+    assert [tuple(map(repr, row)) for row in found] == [
+        (repr(x), repr(x), str(2**53 - 1)) for x in numbers
+    ]
+    ((told,),) = database.sql("SELECT reason FROM cells WHERE measurement = 'odd'").fetchall()
+    assert told == strange
+
+
+def test_what_an_earlier_version_left_out_is_empty(layout: Layout) -> None:
+    cell = {"measurement": "old", "key": "k", "status": "failed", "version": 1, "seconds": 0.0}
+    write_sealed(layout.cell_file(BASE, "old"), {**cell, "reason": "r", "error": "", "values": {}})
+    database = connect(layout)
+    old = "SELECT kind FROM {} WHERE measurement = 'old'"
+    assert [database.sql(old.format(name)).fetchall() for name in ("cells", "results")] == [
+        [("",)],
+        [("",)],
+    ]

@@ -85,7 +85,7 @@ def test_a_good_file_that_has_replaced_the_damaged_one_stays(
     def replaced_meanwhile(raw: bytes) -> None:
         write_sealed(file, {"n": 2})
 
-    monkeypatch.setattr("store.sealed.unsealed", replaced_meanwhile)
+    monkeypatch.setattr("store.sealed._is_whole", replaced_meanwhile)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_sealed(file) is None
