@@ -96,6 +96,10 @@ class Search(Compressor):
     def expected(self, oracle: Oracle) -> int:
         """How many candidates will be scored at most."""
 
+    def untrained(self, oracle: Oracle) -> int:
+        """How many of them are scored without the training of the others."""
+        return 0
+
     def options(self) -> dict[str, Any]:
         """What is searched, and how hard."""
         return {
@@ -112,7 +116,7 @@ class Search(Compressor):
         oracle = self.oracle(task)
         budget = Budget(quantity=self.budget, sparsity=self._sparsity(task))
         first = uniform(oracle, budget)
-        with oracle.watched(self.expected(oracle)):
+        with oracle.watched(self.expected(oracle), untrained=self.untrained(oracle)):
             oracle.score(first.candidate)
             level = oracle.best
             found = self.search(oracle, budget, first)

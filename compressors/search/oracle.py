@@ -131,7 +131,7 @@ class Oracle:
         self.failed: Counter[str] = Counter()
         """Why candidates could not be made -> how many of them."""
         self._latencies: dict[tuple[float, ...], float] = {}
-        self._progressed: Callable[[], None] = lambda: None
+        self._progressed: Callable[[float], None] = lambda _: None
         self._place(task.model, epochs=0)
         self._drop_immovable()
         self.filters |= {name: self._width(name) for name in self._tied}
@@ -199,11 +199,12 @@ class Oracle:
 
     def ask(self, model: nn.Module) -> float:
         """Score of any model as it is, counted and not remembered."""
+        started = time.perf_counter()
         score = float(self.task.given.score(model))
         if math.isnan(score):
             raise ValueError("expected a number as score, got nan")
         self.evaluations += 1
-        self._progressed()
+        self._progressed(time.perf_counter() - started)
         return score
 
     def is_better(self, score: float, other: float) -> bool:
@@ -224,22 +225,24 @@ class Oracle:
         self.best: Scored | None = None
 
     @contextmanager
-    def watched(self, total: int) -> Iterator[None]:
+    def watched(self, total: int, *, untrained: int = 0) -> Iterator[None]:
         """Show the progress where somebody watches; after the first score say how long it takes.
 
         Args:
             total: Candidates that will be scored at most.
+            untrained: Those of them that are scored without the training of the others.
         """
         console, started, done = Console(stderr=True), time.perf_counter(), 0
         total = total if self.max_evaluations is None else min(total, self.max_evaluations)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(self.name, total=total)
 
-            def progressed() -> None:
+            def progressed(scoring: float) -> None:
                 nonlocal done
                 done += 1
                 if done == 1:
-                    seconds = (time.perf_counter() - started) * total
+                    trained = (time.perf_counter() - started) * (total - untrained)
+                    seconds = trained + scoring * untrained
                     about = f"about {in_words(seconds)} altogether"
                     log.info("%s: at most %d candidates, %s", self.name, total, about)
                 progress.advance(bar)
@@ -248,7 +251,7 @@ class Oracle:
             try:
                 yield
             finally:
-                self._progressed = lambda: None
+                self._progressed = lambda _: None
 
     def _latency(self, candidate: Candidate) -> float:
         """Measured once for equal ratios, so that what met a budget meets it again."""

@@ -78,11 +78,16 @@ class Sensitivity(Search):
 
     def expected(self, oracle: Oracle) -> int:
         """All iterations, with scans that never stop early."""
-        (sparsity,) = set(oracle.task.selection.sparsity.values())
-        iterations = ceil_of(sparsity / self.sparsity_per_iter)
+        return 1 + bool(self.epochs) + self._iterations(oracle) + self.untrained(oracle)
+
+    def untrained(self, oracle: Oracle) -> int:
+        """The scans."""
         scan = 1 + len(oracle.filters) * len(self.scanned_sparsities)
-        scans = iterations if self.scans == "each" else 1
-        return 1 + bool(self.epochs) + iterations + scan * scans
+        return scan * (self._iterations(oracle) if self.scans == "each" else 1)
+
+    def _iterations(self, oracle: Oracle) -> int:
+        (sparsity,) = set(oracle.task.selection.sparsity.values())
+        return ceil_of(sparsity / self.sparsity_per_iter)
 
     def search(self, oracle: Oracle, budget: Budget, first: Fit) -> Scored | None:
         """Scan, prune, train, until the budget is met or the score has fallen too far."""

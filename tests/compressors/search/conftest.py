@@ -32,6 +32,7 @@ class Landscape:
         self.height, self.gain = height, gain
         self.scored: list[tuple[int, int]] = []
         self.trained: list[tuple[int, int]] = []
+        self.first_epochs: list[int] = []
         torch.manual_seed(0)
         layers = OrderedDict(
             a=nn.Conv2d(1, 10, 3), b=nn.Conv2d(10, 10, 3), f=nn.Flatten(), h=nn.Linear(10, 3)
@@ -42,8 +43,9 @@ class Landscape:
         self.scored.append(widths(model))
         return self.height(*self.scored[-1]) + self.gain * epochs_of(self.model, model)
 
-    def train(self, model: nn.Module, *, epochs: int, **_: object) -> None:
+    def train(self, model: nn.Module, *, epochs: int, first_epoch: int = 0, **_: object) -> None:
         self.trained.append(widths(model))
+        self.first_epochs.append(first_epoch)
         with torch.no_grad():
             model.h.bias.add_(epochs)
 

@@ -61,6 +61,7 @@ def test_the_same_share_of_every_layer_is_trained_for_as_long() -> None:
     assert decision.model is not None
     assert widths(decision.model) == (6, 6)
     assert epochs_of(landscape.model, decision.model) == 2
+    assert (landscape.trained[-1], landscape.first_epochs[-1]) == ((6, 6), 1)
     assert decision.notes[-1].endswith(
         "at a score of 0.8000 after 2 epochs of training, the search a score of 0.7500 after 2 "
         "epochs of training, so the same share of every layer was taken"

@@ -1,3 +1,4 @@
+import itertools
 import logging
 
 import pytest
@@ -186,3 +187,15 @@ def test_the_expected_time_is_told_after_the_first_score(
             oracle.score(oracle.candidate({"a": ratio}))
     (said,) = caplog.messages
     assert said.startswith("search: at most 30 candidates, about ")
+
+
+def test_what_is_not_trained_takes_less_of_the_expected_time(
+    wide_b: Landscape, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(step=10.0)
+    oracle = wide_b.oracle()
+    monkeypatch.setattr("compressors.search.oracle.time.perf_counter", lambda: next(ticks))
+    with caplog.at_level(logging.INFO), oracle.watched(total=4, untrained=3):
+        oracle.score(oracle.candidate({"a": 0.3}))
+    # begun at 0, scored from 10 to 20, told at 30: one of 30 seconds and three of 10
+    assert caplog.messages == ["search: at most 4 candidates, about 60 s altogether"]

@@ -83,6 +83,15 @@ def test_it_ends_where_the_next_network_cannot_be_made() -> None:
     )
 
 
+def test_scans_are_not_trained() -> None:
+    oracle = Landscape(falling).oracle()
+    given = {"sparsity_per_iter": 0.2, "scanned_sparsities": [0.1, 0.2], "sparsity": 0.5}
+    once = Sensitivity(**given)  # first, three steps, and the first again; a scan has 1 + 2 x 2
+    assert (once.expected(oracle), once.untrained(oracle)) == (1 + 3 + 1 + 5, 5)
+    each = Sensitivity(**given, scans="each", epochs=0)
+    assert (each.expected(oracle), each.untrained(oracle)) == (1 + 3 + 15, 15)
+
+
 def test_faults_are_told() -> None:
     with pytest.raises(ConfigError) as caught:
         Sensitivity(
