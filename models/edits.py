@@ -35,7 +35,8 @@ class Edits:
     Args:
         removed: Module name -> removed input (`in`) and output (`out`) channels. Norms and other
             layers whose outputs are their inputs have `out` alone. A bare parameter stands under
-            its own name; its channels are its last dimension longer than 1.
+            its own name; its channels are its last dimension longer than 1. So does a size that
+            a module keeps as an attribute, as many channels as it says.
         masked: Parameter name -> bool, the parameter's shape; True = zero for ever.
         replaced: Module name -> `{"_target_": class of models.replacements.Replacement, ...}` with
             the arguments of its `of`; JSON. Made of the module after its channels were taken out.
@@ -153,6 +154,8 @@ def mask(model: nn.Module, edits: Edits) -> None:
         )
     _zero(model, edits)
     for name, sides in edits.removed.items():
+        if _size(model, name) is not None:
+            continue
         module = _find(model, name)
         if isinstance(module, (nn.LayerNorm, nn.GroupNorm)) or _cuts_itself(module):
             _replace(model, name, _KeptOnly(module, sides))
@@ -231,6 +234,10 @@ def _remove_channels(
     model: nn.Module, name: str, sides: Sides, zeros: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Cut one module in place; returns its part of `zeros`, cut alike."""
+    size = _size(model, name)
+    if size is not None:
+        _replace(model, name, int(kept_channels(size, sides["out"]).sum()))
+        return {}
     module = _find(model, name)
     if _cuts_itself(module):
         _keep_channels(module, sides)
@@ -334,8 +341,18 @@ def _find(model: nn.Module, name: str) -> Any:
     return found
 
 
-def _replace(model: nn.Module, name: str, new: nn.Module | nn.Parameter) -> None:
-    """Put another module or parameter under a name."""
+def _size(model: nn.Module, name: str) -> int | None:
+    """Size called `name` that a module keeps as an attribute; None where that is something else."""
+    parent, _, leaf = name.rpartition(".")
+    try:
+        value = vars(model.get_submodule(parent)).get(leaf)
+    except AttributeError:  # a bare parameter in a list, or nothing at all
+        return None
+    return value if type(value) is int else None
+
+
+def _replace(model: nn.Module, name: str, new: nn.Module | nn.Parameter | int) -> None:
+    """Put another module, parameter or size under a name."""
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, new)
 

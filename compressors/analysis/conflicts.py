@@ -1,5 +1,6 @@
 """Masks of tied layers made to agree, so that what is masked can be taken out."""
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,20 +12,20 @@ from compressors.pruning.coupling import (
     Filter,
     Place,
     Tie,
-    closed,
     fill,
     filter_mask,
     filter_norms,
     filter_rows,
-    find_tie,
-    group_count,
+    groups_of,
     places_of,
     spare,
+    take,
     width,
 )
-from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.dependency import as_edits
+from compressors.pruning.ties import find_ties
 from compressors.tracing import LAYERS, find_heads, prefix_of
-from core.errors import ConfigError, unknown
+from core.errors import ConfigError, IncompatibleModel, unknown
 from models.edits import Edits
 
 Masks = Mapping[str, Mapping[str, Tensor]]
@@ -55,7 +56,8 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
     Of layers whose outputs are added, a filter can go only where all of them mask it; of a grouped
     convolution equally many in each group; one of each layer or group stays, and so do all logits.
     Of too many, those of the smallest weights go. Masks of single entries stay as they are. Where
-    the masks of a layer have no `bias`, its bias counts as masked with the filter.
+    the masks of a layer have no `bias`, its bias counts as masked with the filter. Filters of a
+    layer that cannot be followed stay.
 
     Args:
         masks: Left as they are.
@@ -64,11 +66,10 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
 
     Raises:
         ConfigError: A mask does not fit the model; all faults at once.
-        IncompatibleModel: The network cannot be followed; the text names what stands in the way.
+        IncompatibleModel: No layer can be followed; the text names what stands in the way.
     """
     prefix = prefix_of(model)
     _require_fitting(masks, model, prefix)
-    graph = ChannelGraph(model, example_inputs)
     heads = find_heads(model, example_inputs)
     dead = {
         prefix + name: dead_filters(model.get_submodule(prefix + name), parts)
@@ -77,29 +78,23 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
     }
     fixed = {name: {part: mask.clone() for part, mask in m.items()} for name, m in masks.items()}
     removal, changes = Edits(), []
-    seen: set[str] = set()
-    for name in dead:
-        if name in seen:
-            continue
-        tie = find_tie(graph, model, name)
-        seen.update(tie.layers)
-        going = _agreed(tie, model, dead, heads)
-        touched = closed(graph, tie, going)
-        if touched is None:  # filters of one layer are tied to each other
-            tie = find_tie(graph, model, name, one_by_one=True)
-            going = _agreed(tie, model, dead, heads)
-            touched = closed(graph, tie, going)
-        if touched is None:
-            going, touched = [], []
-        removal = removal.merge(as_edits(touched))
-        for layer in (layer for layer in tie.layers if layer in dead):
-            staying = dead[layer].clone()
-            staying[[index for owner, index in going if owner == layer]] = False
-            if staying.any():
-                short = layer.removeprefix(prefix)
-                _unmask(fixed[short], model.get_submodule(layer), staying)
-                why = _reason(layer, staying, tie, dead, heads).replace(prefix, "")
-                changes.append(_sentence(short, staying, why))
+    ties = find_ties(copy.deepcopy(model).eval(), example_inputs, dead, heads=heads)
+    if ties.unknown and not ties.found:
+        raise IncompatibleModel(next(iter(ties.unknown.values())))
+    staying = {name: (dead[name], why) for name, why in ties.unknown.items()}
+    for one in ties.found:
+        taken = take(one.graph, model, one.tie, lambda tie: _agreed(tie, model, dead, heads))
+        going = [] if taken.touched is None else taken.filters
+        removal = removal.merge(as_edits(taken.touched or []))
+        for layer in (layer for layer in one.tie.layers if layer in dead):
+            left = dead[layer].clone()
+            left[[index for owner, index in going if owner == layer]] = False
+            staying[layer] = (left, _reason(layer, left, taken.tie, dead, heads))
+    for layer in (layer for layer in dead if staying[layer][0].any()):
+        left, why = staying[layer]
+        short = layer.removeprefix(prefix)
+        _unmask(fixed[short], model.get_submodule(layer), left)
+        changes.append(_sentence(short, left, why.replace(prefix, "")))
     return Agreement(masks=fixed, removal=removal, changes=changes)
 
 
@@ -128,18 +123,18 @@ def _agreed(
     masked.sort(key=lambda bundle: sum(norms[name][index] for name, index in bundle))
     going = [one for bundle in masked for one in bundle]
     while True:
-        used = places_of(tie, model, going)
-        least = Counter({place: _least(model, used, place) for place in used})
-        going = fill(tie, model, masked, budget=least.__getitem__)
-        if places_of(tie, model, going) == used:  # no place has more than the least of its kind
+        used = places_of(tie, going)
+        least = Counter({place: _least(tie, model, used, place) for place in used})
+        going = fill(tie, masked, budget=least.__getitem__)
+        if places_of(tie, going) == used:  # no place has more than the least of its kind
             return going
 
 
-def _least(model: nn.Module, used: Mapping[Place, int], place: Place) -> int:
+def _least(tie: Tie, model: nn.Module, used: Mapping[Place, int], place: Place) -> int:
     """Channels that each group of a module may lose: those of the group that loses least."""
     name, side, _ = place
-    groups = range(group_count(model.get_submodule(name), side))
-    return min(spare(model, place), *(used.get((name, side, group), 0) for group in groups))
+    groups = range(groups_of(tie, model, name, side))
+    return min(spare(tie, place), *(used.get((name, side, group), 0) for group in groups))
 
 
 def _unmask(parts: dict[str, Tensor], layer: nn.Module, staying: Tensor) -> None:

@@ -1,20 +1,21 @@
 """Which layers have to lose the same filters."""
 
+import copy
 import csv
 import io
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from compressors.pruning.coupling import Tie, find_tie, group_count, width
-from compressors.pruning.dependency import ChannelGraph
+from compressors.pruning.coupling import Tie, groups_of, width
+from compressors.pruning.ties import find_ties
 from compressors.tracing import LAYERS, find_heads, prefix_of
 from core.errors import IncompatibleModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class DependencySet:
-    """Layers tied by additions, or through a concatenation that is added to something.
+    """Layers tied by additions, by an attention, or through a concatenation that is added.
 
     Args:
         layers: Short names in the model's order; a layer by itself is a set of one.
@@ -36,7 +37,7 @@ class Dependencies:
 
     Args:
         sets: In the model's order; each layer is in one of them.
-        unknown: Layers that could not be followed -> why.
+        unknown: Layers whose filters cannot go -> why.
     """
 
     sets: list[DependencySet]
@@ -62,23 +63,17 @@ def channel_dependency(model: nn.Module, example_inputs: Tensor) -> Dependencies
     Raises:
         IncompatibleModel: The network cannot be followed; the text names what stands in the way.
     """
-    graph = ChannelGraph(model, example_inputs)
     heads = find_heads(model, example_inputs)
     prefix = prefix_of(model)
     layers = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
-    sets: list[DependencySet] = []
-    unknown: dict[str, str] = {}
-    seen: set[str] = set()
-    for name in layers:
-        if name in seen:
-            continue
-        try:
-            tie = find_tie(graph, model, name)
-        except IncompatibleModel as error:
-            unknown[name.removeprefix(prefix)] = str(error)
-            continue
-        seen.update(tie.layers)
-        sets.append(_described(tie, model, sorted(tie.layers, key=layers.index), heads))
+    ties = find_ties(copy.deepcopy(model).eval(), example_inputs, layers, heads=heads)
+    if ties.unknown and not ties.found:
+        raise IncompatibleModel(next(iter(ties.unknown.values())))
+    sets = [
+        _described(one.tie, model, sorted(one.tie.layers, key=layers.index), heads)
+        for one in ties.found
+    ]
+    unknown = {name.removeprefix(prefix): why for name, why in ties.unknown.items()}
     return Dependencies(sets=sets, unknown=unknown)
 
 
@@ -86,7 +81,7 @@ def _described(tie: Tie, model: nn.Module, layers: list[str], heads: list[str]) 
     """A tie by short names, without its filters."""
     prefix = prefix_of(model)
     places = {(module, side) for channels in tie.counted.values() for module, side, _ in channels}
-    groups = {name: group_count(model.get_submodule(name), side) for name, side in sorted(places)}
+    groups = {name: groups_of(tie, model, name, side) for name, side in sorted(places)}
     fixed = [f"{n.removeprefix(prefix)} makes the logits" for n in layers if n in heads]
     return DependencySet(
         layers=tuple(name.removeprefix(prefix) for name in layers),

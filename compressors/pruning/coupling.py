@@ -36,11 +36,29 @@ class Tie:
         layers: Full names; the first is the one that was asked for.
         bundles: Filters that go together or not at all, in the order of the layers.
         counted: Filter -> channels that go with it and count towards a budget.
+        size: Side of a module -> channels of each of its groups, which lose equally many; of all
+            groups together where they go whole or not at all.
     """
 
     layers: list[str]
     bundles: list[list[Filter]]
     counted: Mapping[Filter, set[Channel]] = field(repr=False)
+    size: Mapping[tuple[str, Side], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What was chosen of a tie.
+
+    Args:
+        tie: As it was found at last.
+        filters: Of its layers.
+        touched: All that goes with them; None where that is more of the tie's filters than these.
+    """
+
+    tie: Tie
+    filters: list[Filter]
+    touched: list[Touched] | None
 
 
 def filter_rows(layer: Any, entries: Tensor) -> Tensor:
@@ -122,15 +140,53 @@ def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool 
             counts = tied or group_count(module, item.side) > 1
             if tied and item.name not in layers:
                 layers.append(item.name)
+            if not counts:
+                continue
             for channel, root in zip(item.channels, item.roots, strict=True):
+                one = (name, root)
                 if tied:
-                    union.join((name, root), (item.name, channel))
-                if counts:
-                    key = (item.name, item.side, channel)
-                    counted.setdefault((name, root), set()).add(key)
+                    union.join(one, (item.name, channel))
+                counted.setdefault(one, set()).add((item.name, item.side, channel))
     rank = {name: position for position, name in enumerate(layers)}
     bundles = union.sets(order=lambda one: (rank[one[0]], one[1]))
-    return Tie(layers=layers, bundles=bundles, counted=counted)
+    size = _sizes(model, bundles, counted)
+    return Tie(layers=layers, bundles=bundles, counted=counted, size=size)
+
+
+def _sizes(
+    model: nn.Module, bundles: list[list[Filter]], counted: Mapping[Filter, set[Channel]]
+) -> dict[tuple[str, Side], int]:
+    """Channels that are counted together, of each side of a module."""
+    channels = [set().union(*(counted.get(one, ()) for one in bundle)) for bundle in bundles]
+    sides = {(name, side): model.get_submodule(name) for some in channels for name, side, _ in some}
+    size = {key: _channel_count(m, key[1]) // group_count(m, key[1]) for key, m in sides.items()}
+    divided = {
+        (name, side)
+        for some in channels
+        for (name, side, _), count in _places(some, size).items()
+        if count < size[name, side]
+    }
+    return {
+        key: size[key] if key in divided else _channel_count(m, key[1]) for key, m in sides.items()
+    }
+
+
+def take(graph: Followed, model: nn.Module, tie: Tie, pick: Callable[[Tie], list[Filter]]) -> Taken:
+    """Pick filters of a tie, and find all that goes with them.
+
+    Args:
+        graph: In which the tie was found.
+        model: The network.
+        tie: Found anew, one filter at a time, where filters of one layer are tied to each other.
+        pick: Filters of a tie.
+    """
+    filters = pick(tie)
+    touched = closed(graph, tie, filters)
+    if touched is None:
+        tie = find_tie(graph, model, tie.layers[0], one_by_one=True)
+        filters = pick(tie)
+        touched = closed(graph, tie, filters)
+    return Taken(tie=tie, filters=filters, touched=touched)
 
 
 def closed(graph: Followed, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
@@ -156,17 +212,16 @@ def choose(
         importance: Of a bundle; ties go to the earlier one.
     """
     bundles = sorted(tie.bundles, key=importance)
-    return fill(tie, model, bundles, budget=lambda place: _budget(model, place, sparsity))
+    return fill(tie, bundles, budget=lambda place: _budget(tie, model, place, sparsity))
 
 
 def fill(
-    tie: Tie, model: nn.Module, bundles: Iterable[list[Filter]], *, budget: Callable[[Place], int]
+    tie: Tie, bundles: Iterable[list[Filter]], *, budget: Callable[[Place], int]
 ) -> list[Filter]:
     """Filters of those bundles that every budget lasts for, the earlier ones first.
 
     Args:
         tie: What goes together.
-        model: The model it was found in.
         bundles: Of the tie.
         budget: Of a place: how many of its channels may go.
     """
@@ -174,34 +229,38 @@ def fill(
     chosen: list[Filter] = []
     lasts = cache(budget)
     for bundle in bundles:
-        cost = places_of(tie, model, bundle)
+        cost = places_of(tie, bundle)
         if all(used[place] + n <= lasts(place) for place, n in cost.items()):
             used += cost
             chosen += bundle
     return chosen
 
 
-def places_of(tie: Tie, model: nn.Module, filters: Iterable[Filter]) -> Counter[Place]:
+def places_of(tie: Tie, filters: Iterable[Filter]) -> Counter[Place]:
     """How many channels go from each place with some filters of a tie."""
-    channels = set().union(*(tie.counted[one] for one in filters))
-    sides = {(name, side): model.get_submodule(name) for name, side, _ in channels}
-    size = {key: _channel_count(m, key[1]) // group_count(m, key[1]) for key, m in sides.items()}
+    return _places(set().union(*(tie.counted.get(one, ()) for one in filters)), tie.size)
+
+
+def _places(channels: Iterable[Channel], size: Mapping[tuple[str, Side], int]) -> Counter[Place]:
     return Counter((name, side, index // size[name, side]) for name, side, index in channels)
 
 
-def _budget(model: nn.Module, place: Place, sparsity: float) -> int:
+def _budget(tie: Tie, model: nn.Module, place: Place, sparsity: float) -> int:
     """Channels that may go from one group of a module."""
     name, side, _ = place
-    module = model.get_submodule(name)
-    count, groups = _channel_count(module, side), group_count(module, side)
-    return min(count_removed(count, sparsity) // groups, spare(model, place))
+    count = count_removed(_channel_count(model.get_submodule(name), side), sparsity)
+    return min(count // groups_of(tie, model, name, side), spare(tie, place))
 
 
-def spare(model: nn.Module, place: Place) -> int:
+def spare(tie: Tie, place: Place) -> int:
     """Channels of a place that can go so that one stays."""
     name, side, _ = place
-    module = model.get_submodule(name)
-    return _channel_count(module, side) // group_count(module, side) - 1
+    return tie.size[name, side] - 1
+
+
+def groups_of(tie: Tie, model: nn.Module, name: str, side: Side) -> int:
+    """Groups of a side of a module that must lose equally many channels."""
+    return _channel_count(model.get_submodule(name), side) // tie.size[name, side]
 
 
 def group_count(module: object, side: Side) -> int:
@@ -227,16 +286,19 @@ class _Union:
 
     def root(self, one: Filter) -> Filter:
         """Representative of a filter's set."""
-        parent = self._parent.setdefault(one, one)
-        while parent != self._parent[parent]:
-            self._parent[parent] = self._parent[self._parent[parent]]
-            parent = self._parent[parent]
-        self._parent[one] = parent
+        known = self._parent
+        parent = known.setdefault(one, one)
+        while parent is not known[parent]:
+            known[parent] = known[known[parent]]
+            parent = known[parent]
+        known[one] = parent
         return parent
 
     def join(self, one: Filter, other: Filter) -> None:
         """Make two sets one."""
-        self._parent[self.root(one)] = self.root(other)
+        above, other_above = self.root(one), self.root(other)
+        if above is not other_above:
+            self._parent[above] = other_above
 
     def sets(self, *, order: Callable[[Filter], tuple[int, int]]) -> list[list[Filter]]:
         """All sets, each sorted, sorted by their first filter."""

@@ -1,7 +1,7 @@
 """Whole filters, the least important first, taken out of the model for good."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
@@ -14,23 +14,21 @@ from compressors.pruning.coupling import (
     Filter,
     Tie,
     choose,
-    closed,
     filter_mask,
     filter_norms,
-    find_tie,
+    take,
     width,
 )
-from compressors.pruning.dependency import ChannelGraph, Followed, as_edits
-from compressors.pruning.labels import LabelGraph, attends
+from compressors.pruning.dependency import Followed, as_edits
 from compressors.pruning.level import smallest
-from compressors.pruning.trial import why_not
-from core.errors import ConfigError, IncompatibleModel
+from compressors.pruning.ties import CIRCLES, find_ties
+from compressors.pruning.trial import failing_of as failing_on
+from compressors.pruning.trial import obstacle_to, union
+from core.errors import ConfigError
 from models.edits import Edits
 
 SHOWN = 6
 """Layers that a sentence names."""
-
-NOT_TOGETHER = "the removals do not work together"
 
 Rank = Callable[[str], Tensor | None]
 """Full name of a layer -> score of each filter, float64 [filters], the lowest go first; or None."""
@@ -61,10 +59,12 @@ class Tied:
 
     Args:
         tie: All of them.
+        graph: In which they were found.
         own: Full names of those that were selected.
     """
 
     tie: Tie
+    graph: Followed
     own: list[str]
 
 
@@ -74,14 +74,12 @@ class Survey:
 
     Args:
         rank: Scores of a layer's filters.
-        graph: Of the network; None where it cannot be followed.
         tied: Layers that can lose filters.
         blind: Full name of a selected layer whose filters can only be zeroed -> why.
         notes: Sentences about layers that stay whole.
     """
 
     rank: Rank
-    graph: Followed | None = None
     tied: list[Tied] = field(default_factory=list)
     blind: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -133,18 +131,11 @@ class FilterPruner(Compressor):
         return {"dependency_aware": self.dependency_aware}
 
     def decide(self, task: Task) -> Decision:
-        """Rank, choose, and try every removal out; what cannot be removed is followed anew."""
-        survey = self.survey(task)
-        proposals, notes = self._proposals(task, survey)
-        works = not _obstacle(task, [p.removal for p in proposals if p.removal is not None])
-        done = works and all(p.removal is not None for p in proposals)
-        if done or not isinstance(survey.graph, ChannelGraph):
-            return settle(task, proposals, notes, works=works)
-        anew = self._surveyed(task, survey.rank, [LabelGraph])
-        other = settle(task, *self._proposals(task, anew))
-        if other.edits.removed and not works:
-            return other
-        return min(settle(task, proposals, notes, works=works), other, key=_zeroed)
+        """Rank, choose, and try every removal out."""
+        proposals, notes = self._proposals(task, self.survey(task))
+        removals = [p.removal for p in proposals if p.removal is not None]
+        works = not obstacle_to(task.model, removals, task.example_inputs)
+        return settle(task, proposals, notes, works=works)
 
     def _proposals(self, task: Task, survey: Survey) -> tuple[list[Proposal], list[str]]:
         """What the survey allows, and sentences about it."""
@@ -169,38 +160,20 @@ class FilterPruner(Compressor):
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
         rank = cache(self.ranker(task))
-        attention = attends(task.model, task.example_inputs)
-        way: type[Followed] = LabelGraph if attention else ChannelGraph
-        return self._surveyed(task, rank, list(dict.fromkeys([way, LabelGraph])))
-
-    def _surveyed(self, task: Task, rank: Rank, ways: Sequence[type[Followed]]) -> Survey:
-        """What the first way to follow the network finds that can follow it."""
         named = [task.prefix + name for name in task.selection.sparsity]
         selected = [name for name in named if rank(name) is not None]
         whole = [name for name in named if name not in selected]
         notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
-        survey = Survey(rank=rank, notes=notes)
-        graph, obstacle = _followed(task, ways)
-        if graph is None:
-            survey.blind |= dict.fromkeys(selected, obstacle)
-            return survey
-        survey.graph = graph
-        seen: set[str] = set()
-        for name in selected:
-            if name in seen:
-                continue
-            try:
-                tie = find_tie(graph, task.model, name)
-            except IncompatibleModel as error:
-                survey.blind[name] = str(error)
-                continue
-            seen.update(tie.layers)
-            own = [name for name in tie.layers if name in selected]
-            untouchable = self._untouchable(task, rank, tie)
+        heads = [task.prefix + name for name in task.heads]
+        ties = find_ties(task.model, task.example_inputs, selected, heads=heads)
+        survey = Survey(rank=rank, blind=ties.unknown, notes=notes)
+        for one in ties.found:
+            own = [name for name in one.tie.layers if name in selected]
+            untouchable = self._untouchable(task, rank, one.tie)
             if untouchable:
                 notes.append(f"{names_of(task, own)}: left whole, tied to {untouchable}")
             else:
-                survey.tied.append(Tied(tie=tie, own=own))
+                survey.tied.append(Tied(tie=one.tie, graph=one.graph, own=own))
         return survey
 
     def _untouchable(self, task: Task, rank: Rank, tie: Tie) -> str:
@@ -232,23 +205,22 @@ class FilterPruner(Compressor):
             own: Full name of each selected layer of the tie -> fraction to remove.
             notes: Receives sentences.
         """
-        rank, graph, tie = survey.rank, survey.graph, tied.tie
-        assert graph is not None, "there is a tie"
+        rank, tie = survey.rank, tied.tie
         sparsity = min(own.values())
         if any(value != sparsity for value in own.values()):
             notes.append(
                 f"{names_of(task, own)} are tied: the lowest sparsity, {sparsity:g}, counts"
             )
         importance = _of_bundles(rank, tie.layers if self.dependency_aware else [*own][:1])
-        filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
-        touched = closed(graph, tie, filters)
-        if touched is None:
-            tie = find_tie(graph, task.model, tie.layers[0], one_by_one=True)
-            filters = choose(tie, task.model, sparsity=sparsity, importance=importance)
-            touched = closed(graph, tie, filters)
-        if touched is None:
-            return _only_mask(task, rank, own, sparsity, "its filters hang together in circles")
-        if not filters:
+        taken = take(
+            tied.graph,
+            task.model,
+            tie,
+            lambda one: choose(one, task.model, sparsity=sparsity, importance=importance),
+        )
+        if taken.touched is None:
+            return _only_mask(task, rank, own, sparsity, CIRCLES)
+        if not taken.filters:
             count = width(task.model.get_submodule(next(iter(own))))
             notes.append(
                 f"{names_of(task, own)}: {sparsity:g} of {count} filters rounds to nothing"
@@ -259,23 +231,7 @@ class FilterPruner(Compressor):
             f"{names_of(task, others)}: pruned too, tied to {names_of(task, own)}" if others else ""
         )
         masking = _masking(task, rank, own)
-        return Proposal(layers=[*own], removal=as_edits(touched), masking=masking, note=note)
-
-
-def _followed(task: Task, ways: Sequence[type[Followed]]) -> tuple[Followed | None, str]:
-    """The network, followed in the first way that works; else why the first did not."""
-    obstacles = []
-    for way in ways:
-        try:
-            return way(task.model, task.example_inputs), ""
-        except IncompatibleModel as error:
-            obstacles.append(str(error))
-    return None, obstacles[0]
-
-
-def _zeroed(decision: Decision) -> int:
-    """Weights that are zero where they could be gone."""
-    return sum(int(mask.sum()) for mask in decision.edits.masked.values())
+        return Proposal(layers=[*own], removal=as_edits(taken.touched), masking=masking, note=note)
 
 
 def by_weights(model: nn.Module, score: Callable[[nn.Module], Tensor]) -> Rank:
@@ -346,7 +302,7 @@ def settle(
     removals = {id(p): p.removal for p in proposals if p.removal is not None}
     obstacles |= {} if works else failing_of(task, removals)
     notes = list(notes)
-    edits = _union(p.masking if id(p) in obstacles else p.removal for p in proposals)
+    edits = union(p.masking if id(p) in obstacles else p.removal for p in proposals)
     notes += [p.note for p in proposals if p.note and id(p) not in obstacles]
     for reason in dict.fromkeys(obstacles.values()):
         names = [n for p in proposals if obstacles.get(id(p)) == reason for n in p.layers]
@@ -359,35 +315,7 @@ def settle(
 
 def failing_of(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
     """Which removals do not work on this network, each with the reason."""
-    failing = _failing_among(task, removals)
-    rest = {key: removal for key, removal in removals.items() if key not in failing}
-    if failing and _obstacle(task, rest.values()):
-        failing |= dict.fromkeys(rest, NOT_TOGETHER)
-    return failing
-
-
-def _failing_among(task: Task, removals: Mapping[int, Edits]) -> dict[int, str]:
-    """Which removals fail, looked for in halves of what fails together."""
-    reason = _obstacle(task, removals.values())
-    if not reason or len(removals) == 1:
-        return dict.fromkeys(removals, reason) if reason else {}
-    keys = list(removals)
-    halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
-    parts = [_failing_among(task, {key: removals[key] for key in half}) for half in halves]
-    return parts[0] | parts[1] or dict.fromkeys(removals, NOT_TOGETHER)
-
-
-def _obstacle(task: Task, removals: Collection[Edits]) -> str:
-    """What stands against removals together; empty where nothing does."""
-    return why_not(task.model, _union(removals), task.example_inputs) if removals else ""
-
-
-def _union(parts: Iterable[Edits | None]) -> Edits:
-    """All edits of one numbering as one."""
-    union = Edits()
-    for part in parts:
-        union = union if part is None else union.merge(part)
-    return union
+    return failing_on(task.model, removals, task.example_inputs)
 
 
 def names_of(task: Task, layers: Iterable[str]) -> str:

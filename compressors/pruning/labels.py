@@ -1,13 +1,16 @@
 """Which channels have to go together, found by following numbered channels through the network.
 
 Every filter gets a number, and the numbers go through one forward pass beside the values: what
-moves values moves numbers, what combines values ties their numbers. An operation that is not known
-here, or that divides channels among others, fixes the numbers it meets: their layers keep their
-filters, and all others can still lose theirs. The dependency graph gives up on such networks.
+moves values moves numbers, what combines values ties their numbers. Where channels are divided,
+among heads or between two branches, the same ones go in each part, or whole parts go; sizes that
+modules keep as attributes go along. An operation that is not known here fixes the numbers it meets:
+their layers keep their filters, and all others can still lose theirs. The dependency graph gives up
+on such networks.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,9 +73,15 @@ POOLING = frozenset(
         "upsample_bicubic2d",
     ]
 )
+VIEWS = frozenset(["view", "unsafe_view", "reshape_alias"])
+DIVIDING = VIEWS | {"stack"}
+PARTING = frozenset(["split", "unsafe_split", "split_with_sizes", "unbind"])
 REDUCING = frozenset(["mean", "sum", "amax", "amin", "var", "std", "softmax"])
 UNTAGGED = frozenset(["copy", "hardsigmoid", "hardswish", "hardtanh", "relu6", "silu"])
 """Of one entry each, though torch does not say so."""
+
+COUNTS = frozenset(["num_heads", "heads", "n_heads", "num_groups", "groups"])
+"""Attributes that say how many parts there are; any other size says how wide something is."""
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 LEAVES = (nn.modules.conv._ConvNd, nn.Linear, *NORMS)
@@ -84,14 +93,15 @@ class LabelGraph:
     Args:
         model: In eval mode; left as it is, a copy is run.
         example_inputs: One batch, shape [N, K, H, W].
+        whole: Whether whole heads and groups go; else the same channels go in each of them.
 
     Raises:
         IncompatibleModel: An operation does with channels what is not expected here.
     """
 
-    def __init__(self, model: nn.Module, example_inputs: Tensor) -> None:
+    def __init__(self, model: nn.Module, example_inputs: Tensor, *, whole: bool = False) -> None:
         twin = copy.deepcopy(model).eval()
-        follower = _Follower(twin)
+        follower = _Follower(twin, whole=whole)
         try:
             with torch.no_grad(), follower:
                 twin(example_inputs[:1])
@@ -99,6 +109,7 @@ class LabelGraph:
             what = (str(error).splitlines() or [""])[0]
             raise IncompatibleModel(f"its channels cannot be numbered ({what})") from error
         self._modules = dict(twin.named_modules()) | dict(twin.named_parameters())
+        self._modules |= follower.sizes
         self._slots, self._numbers = follower.slots, follower.numbers
         self._members: dict[int, list[tuple[str, Side, int]]] = {}
         roots = self._numbers.roots()
@@ -107,7 +118,7 @@ class LabelGraph:
                 self._members.setdefault(root, []).append((name, side, channel))
 
     def module(self, name: str) -> Any:
-        """Module or bare parameter of the copy."""
+        """Module or bare parameter of the copy, or a size that one of its modules keeps."""
         return self._modules[name]
 
     def touched(self, layer: str, filters: Sequence[int]) -> list[Touched]:
@@ -120,7 +131,7 @@ class LabelGraph:
             return []
         labels = self._slots.get((layer, "out"))
         if labels is None:
-            raise IncompatibleModel(f"{layer} is not called as a layer in the forward pass")
+            raise IncompatibleModel("it is not called as a layer in the forward pass")
         root_of = dict(zip(range(len(labels)), self._numbers.roots()[labels].tolist(), strict=True))
         first: dict[int, int] = {}
         for index in filters:
@@ -208,6 +219,10 @@ class _Numbers:
         for root in self.roots()[labels].unique().tolist():
             self._why.setdefault(root, f"{operation} mixes or divides channels")
 
+    def are_fixed(self, labels: Tensor) -> bool:
+        """Whether nothing of these may go."""
+        return all(root in self._why for root in self.roots()[labels].unique().tolist())
+
     def require_free(self, root: int) -> None:
         """Raise where a set is fixed."""
         if root in self._why:
@@ -222,10 +237,13 @@ class _Numbers:
 class _Follower(TorchDispatchMode):
     """Lets numbers go where values go; a tensor without numbers has nothing that could go."""
 
-    def __init__(self, twin: nn.Module) -> None:
+    def __init__(self, twin: nn.Module, *, whole: bool) -> None:
         super().__init__()
         self.numbers = _Numbers()
         self.slots: dict[tuple[str, Side], Tensor] = {}
+        self.sizes: dict[str, int] = {}
+        self._whole = whole
+        self._around: list[tuple[str, nn.Module]] = []
         self._known = WeakTensorKeyDictionary()
         self._parameters = {id(p): (name, p) for name, p in twin.named_parameters()}
         self._depth = 0
@@ -233,6 +251,9 @@ class _Follower(TorchDispatchMode):
             if isinstance(module, LEAVES):
                 module.register_forward_pre_hook(self._enter)
                 module.register_forward_hook(self._leaver(name))
+            else:
+                module.register_forward_pre_hook(self._opener(name))
+                module.register_forward_hook(lambda *_: self._around.pop() and None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, then follow it."""
@@ -243,6 +264,9 @@ class _Follower(TorchDispatchMode):
 
     def _enter(self, _module: nn.Module, _inputs: object) -> None:
         self._depth += 1
+
+    def _opener(self, name: str) -> Callable[..., None]:
+        return lambda module, _inputs: self._around.append((name, module))
 
     def _leaver(self, name: str) -> Callable[..., None]:
         def leave(module: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
@@ -282,6 +306,10 @@ class _Follower(TorchDispatchMode):
             self.numbers.tie(outs, ins.repeat_interleave(count // groups))
         elif groups == count > 1:
             self.numbers.fix(torch.cat([ins, outs]), name)
+        elif groups > 1 and self._whole:
+            parts = [side.view(groups, -1) for side in (outs, ins)]
+            for part in parts:
+                self.numbers.tie(part, parts[0][:, :1].expand_as(part))
         return outs
 
     def _fill(self, name: str, side: Side, labels: Tensor) -> Tensor:
@@ -317,6 +345,10 @@ class _Follower(TorchDispatchMode):
             self._note(out, self._combined([t for t in args[0] if t.numel()], out, name))
         elif moving:
             self._move(func, args, kwargs, out, labelled)
+        elif name == "bmm":
+            self._product(args[:2], "bik,bkj->bij", out, name)
+        elif "scaled_dot_product" in name:
+            self._attend(args[:3], kwargs.get("scale"), out[0], name)
         elif name in POOLING | REDUCING:
             first = out[0] if isinstance(out, tuple) else out
             mixed = (-1, -2) if name in POOLING else _reduced(args)
@@ -367,11 +399,107 @@ class _Follower(TorchDispatchMode):
         before = [self._known[t] for t in labelled]
         dims = max(len(self._varying(labels)) for labels in before)
         parts = [self._compact(part) for part in parts]
-        if any(self._loses(before, part) or len(self._varying(part)) > dims for part in parts):
+        divided = any(len(self._varying(part)) > dims for part in parts)
+        if divided and name not in DIVIDING:
             self._fix(labelled, name)
             return
+        if divided:
+            parts = [self._divided(parts[0])]
+        if name in PARTING and any(self._loses(before, part) for part in parts):
+            if not self._parted(parts, name):
+                self._fix(labelled, name)
+                return
+        elif any(self._loses(before, part) for part in parts):
+            self._fix(labelled, name)
+            return
+        if name in VIEWS:
+            self._resized(parts[0], COUNTS if divided and self._whole else None)
         for tensor, part in zip(outs, parts, strict=True):
             self._note(tensor, part)
+
+    def _divided(self, labels: Tensor) -> Tensor:
+        """Numbers that were spread over one more dimension: they differ along one of them only."""
+        dims = self._varying(labels)
+        keeping = dims[-2 if self._whole else -1]
+        flat = _flat(labels, dims)
+        for dim in dims:
+            if dim != keeping:
+                self.numbers.tie(flat, flat.narrow(dim, 0, 1).expand_as(flat))
+        return self._compact(labels)
+
+    def _parted(self, parts: list[Tensor], name: str) -> bool:
+        """Whether parts of the channels can all become narrower."""
+        if name == "split_with_sizes":
+            resized = [self._resized(part) for part in parts]
+            if all(resized):
+                return True
+        if any(part.shape != parts[0].shape for part in parts):
+            return False
+        for part in parts[1:]:
+            self.numbers.tie(*torch.broadcast_tensors(_small(part), _small(parts[0])))
+        return True
+
+    def _resized(self, labels: Tensor, names: Collection[str] | None = None) -> bool:
+        """Sizes that the module around keeps and reads go along with the channels they count.
+
+        Args:
+            labels: Behind an operation that may have been given such a size.
+            names: Attributes that count; None for all but those that count parts.
+        """
+        dims = self._varying(labels)
+        if len(dims) != 1 or not self._around:
+            return False
+        name, module = self._around[-1]
+        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+        sizes = [
+            key
+            for key, value in vars(module).items()
+            if type(value) is int
+            and value == labels.shape[dims[0]]
+            and key in getattr(code, "co_names", ())
+            and (key in names if names is not None else key not in COUNTS)
+        ]
+        for key in sizes:
+            full = f"{name}.{key}" if name else key
+            self.sizes[full] = getattr(module, key)
+            self._fill(full, "out", _flat(labels, dims).flatten())
+        return bool(sizes)
+
+    def _attend(self, tensors: Sequence[Tensor], scale: object, out: Tensor, name: str) -> None:
+        """Numbers behind an attention; without a scale of its own, it asks how wide a head is."""
+        queries = self._known.get(tensors[0])
+        if scale is None and queries is not None and 3 in self._varying(queries):
+            self._fix([tensor for tensor in tensors if tensor in self._known], name)
+            return
+        self._product(tensors, "bhtd,bhsd,bhsw->bhtw", out, name)
+
+    def _product(self, tensors: Sequence[Tensor], formula: str, out: Tensor, name: str) -> None:
+        """Numbers behind sums of products; what is summed over goes together.
+
+        Args:
+            tensors: What is multiplied.
+            formula: Their dimensions and those of `out`, as for `torch.einsum`.
+            out: The sums.
+            name: Of the operation.
+        """
+        *letters, outward = formula.replace("->", ",").split(",")
+        along: dict[str, list[Tensor]] = {}
+        known = [self._known.get(tensor) for tensor in tensors]
+        pairs = zip(known, letters, strict=True)
+        free = [(labels, x) for labels, x in pairs if labels is not None and self._can_go(labels)]
+        for labels, names in free:
+            for dim in self._varying(labels):
+                along.setdefault(names[dim], []).append(_flat(labels, [dim]).flatten())
+        lone = any(len(a) < sum(x in names for names in letters) for x, a in along.items())
+        kept = [x for x in along if x in outward]
+        if lone or len(kept) > 1 or sum(map(len, along.values())) < len(free):
+            self._fix([tensor for tensor in tensors if tensor in self._known], name)
+            return
+        for first, *others in along.values():
+            for other in others:
+                self.numbers.tie(first, other)
+        for x in kept:
+            self._note(out, _spread(along[x][0], outward.index(x), out.shape))
 
     def _pooled(
         self, labelled: list[Tensor], out: Tensor, mixed: Sequence[int], name: str
@@ -425,6 +553,10 @@ class _Follower(TorchDispatchMode):
         missing[table[_small(after)].flatten()] = False
         missing[EMPTY] = False
         return bool(missing.any())
+
+    def _can_go(self, labels: Tensor) -> bool:
+        """Whether any of these numbers is not fixed."""
+        return not self.numbers.are_fixed(_small(labels))
 
     def _varying(self, labels: Tensor, ndim: int | None = None) -> list[int]:
         """Dimensions along which the sets differ, counted as in a tensor of `ndim` dimensions."""

@@ -12,9 +12,10 @@ from compressors.amount import count_removed
 from compressors.base import Compressor, Decision, Task
 from compressors.forecast import announce
 from compressors.options import whole
-from compressors.pruning.coupling import Filter, Tie, closed, find_tie, width
-from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.coupling import Filter, Tie, closed, width
+from compressors.pruning.dependency import Followed, as_edits
 from compressors.pruning.filters import Proposal, names_of, settle
+from compressors.pruning.ties import CIRCLES, Followable, find_ties
 from compressors.resources import Resources
 from compressors.tracing import LAYERS
 from core.errors import ConfigError, IncompatibleModel
@@ -130,8 +131,7 @@ class _Channels:
         self.magnitudes = {n: cast(Tensor, _gammas(task, n)).detach().abs() for n in names}
         self.obstacle = "no layer before it could be followed"
         self.notes: list[str] = []
-        self.ties: list[Tie] = []
-        self.graph: ChannelGraph | None = None
+        self.ties: list[Followable] = []
         self.reached: set[str] = set()
         self.channels = [*self._followed(), *self._alone()]
         total = sum(len(self._selected(channel.gammas)) for channel in self.channels)
@@ -147,12 +147,13 @@ class _Channels:
             layers = list(dict.fromkeys(name for name, _ in gammas))
             own = [name for name in layers if name in self.magnitudes]
             masking, obstacle, touched, note = _masks(self.task.model, gammas), "", None, ""
-            if index is None or self.graph is None:
+            if index is None:
                 obstacle = self.obstacle
             else:
-                filters = [one for channel in mine for one in channel.filters]
-                touched = closed(self.graph, self.ties[index], filters)
-                obstacle = "its filters hang together in circles" if touched is None else ""
+                filters = [each for channel in mine for each in channel.filters]
+                one = self.ties[index]
+                touched = closed(one.graph, one.tie, filters)
+                obstacle = CIRCLES if touched is None else ""
             others = [name for name in layers if name not in own]
             if others:
                 tied = names_of(self.task, own)
@@ -163,28 +164,18 @@ class _Channels:
             )
 
     def _followed(self) -> Iterator[Channel]:
-        """Channels whose filters the dependency graph knows."""
+        """Channels whose filters could be followed."""
         model = self.task.model
-        try:
-            self.graph = graph = ChannelGraph(model, self.task.example_inputs)
-        except IncompatibleModel as error:
-            self.obstacle = str(error)
-            return
-        seen: set[str] = set()
-        for name, module in model.named_modules():
-            if not isinstance(module, LAYERS) or name in seen:
+        layers = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+        heads = [self.task.prefix + name for name in self.task.heads]
+        ties = find_ties(model, self.task.example_inputs, layers, heads=heads)
+        self.obstacle = next(reversed(ties.unknown.values()), self.obstacle)
+        for one in ties.found:
+            behind = _behind(one.graph, model, one.tie)
+            if not self._is_free(one.tie, behind):
                 continue
-            try:
-                tie = find_tie(graph, model, name)
-                behind = _behind(graph, model, tie)
-            except IncompatibleModel as error:
-                self.obstacle = str(error)
-                continue
-            seen.update(tie.layers)
-            if not self._is_free(tie, behind):
-                continue
-            self.ties.append(tie)
-            for bundle in tie.bundles:
+            self.ties.append(one)
+            for bundle in one.tie.bundles:
                 gammas = list(dict.fromkeys(g for one in bundle for g in behind.get(one, [])))
                 if self._selected(gammas):
                     yield self._channel(len(self.ties) - 1, bundle, gammas)
@@ -220,7 +211,9 @@ class _Channels:
     def _below_threshold(self, budget: int) -> list[Channel]:
         """Channels of least score; the first that the budget does not cover is the threshold."""
         model = self.task.model
-        left = {name: width(model.get_submodule(name)) for tie in self.ties for name in tie.layers}
+        left = {
+            name: width(model.get_submodule(name)) for one in self.ties for name in one.tie.layers
+        }
         left |= {name: len(magnitudes) for name, magnitudes in self.magnitudes.items()}
         chosen: list[Channel] = []
         for channel in sorted(self.channels, key=lambda one: one.score):
@@ -236,7 +229,7 @@ class _Channels:
         return chosen
 
 
-def _behind(graph: ChannelGraph, model: nn.Module, tie: Tie) -> dict[Filter, list[Gamma]]:
+def _behind(graph: Followed, model: nn.Module, tie: Tie) -> dict[Filter, list[Gamma]]:
     """The BatchNorm channels that go with each filter."""
     behind: dict[Filter, list[Gamma]] = {}
     for name in tie.layers:

@@ -1,13 +1,15 @@
 """Trying a removal out on a copy, before it is decided."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from compressors.selfcheck import same_function
 from models.edits import Edits, perform
+
+NOT_TOGETHER = "the removals do not work together"
 
 
 def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
@@ -35,6 +37,41 @@ def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
     with torch.no_grad():
         wanted = model(inputs).shape[-1]
     return differing if width == wanted else f"the logits would be {width} instead of {wanted}"
+
+
+def failing_of(model: nn.Module, removals: Mapping[int, Edits], inputs: Tensor) -> dict[int, str]:
+    """Which removals do not work on a network, each with the reason."""
+    failing = _failing_among(model, removals, inputs)
+    rest = {key: removal for key, removal in removals.items() if key not in failing}
+    if failing and obstacle_to(model, rest.values(), inputs):
+        failing |= dict.fromkeys(rest, NOT_TOGETHER)
+    return failing
+
+
+def obstacle_to(model: nn.Module, removals: Collection[Edits], inputs: Tensor) -> str:
+    """What stands against removals together; empty where nothing does."""
+    return why_not(model, union(removals), inputs) if removals else ""
+
+
+def union(parts: Iterable[Edits | None]) -> Edits:
+    """All edits of one numbering as one."""
+    together = Edits()
+    for part in parts:
+        together = together if part is None else together.merge(part)
+    return together
+
+
+def _failing_among(
+    model: nn.Module, removals: Mapping[int, Edits], inputs: Tensor
+) -> dict[int, str]:
+    """Which removals fail, looked for in halves of what fails together."""
+    reason = obstacle_to(model, removals.values(), inputs)
+    if not reason or len(removals) == 1:
+        return dict.fromkeys(removals, reason) if reason else {}
+    keys = list(removals)
+    halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
+    parts = [_failing_among(model, {key: removals[key] for key in h}, inputs) for h in halves]
+    return parts[0] | parts[1] or dict.fromkeys(removals, NOT_TOGETHER)
 
 
 def _noting(last: list[str], name: str) -> Callable[..., None]:

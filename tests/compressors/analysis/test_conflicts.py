@@ -92,6 +92,28 @@ def test_a_group_loses_as_many_as_the_other_and_the_smallest_first() -> None:
     assert filters_of(found.masks) == {"first": []}
 
 
+class Halves(nn.Module):
+    """One layer's filters, the second half of which gates the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(1, 8, 1), nn.Conv2d(1, 3, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).view(len(x), 2, -1, 4, 4)
+        running = torch.cumsum(self.b(x), 1).sum((1, 2, 3))
+        return self.head((y[:, 0] * y[:, 1]).mean((2, 3))) + running[:, None]
+
+
+def test_filters_that_are_divided_in_parts_go_in_all_of_them() -> None:
+    model = Halves().eval()
+    found = fix_mask_conflict(masked(model, a=[0, 2, 3, 6], b=[1]), model, IMAGES)
+    assert filters_of(found.masks) == {"a": [2, 6], "b": []}
+    assert found.removal.removed == {"a": {"out": [2, 6]}, "head": {"in": [2]}}
+    assert found.changes[0] == "a: filters 0, 3 stay, tied to filters that are not masked, of a"
+    assert found.changes[1].startswith("b: filters 1 stay, ")
+
+
 @pytest.mark.parametrize(
     ("model", "layer", "staying"),
     [(Residual(), "alone", 1), (Grouped(), "first", 2), (Residual(), "head", 2)],

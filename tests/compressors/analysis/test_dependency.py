@@ -61,9 +61,32 @@ def test_a_layer_that_cannot_be_followed_is_named() -> None:
 
 
 def test_a_network_that_cannot_be_followed_is_told() -> None:
-    class Broken(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            raise RuntimeError("no way")
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(1, 2)
 
-    with pytest.raises(IncompatibleModel, match="no way"):
-        channel_dependency(Broken(), IMAGES)
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x.mean((2, 3)), self.head.weight)
+
+    with pytest.raises(IncompatibleModel, match="head"):
+        channel_dependency(Bare(), IMAGES)
+
+
+def test_halves_that_are_shuffled_are_tied() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.inner = nn.Conv2d(1, 8, 1), nn.Conv2d(4, 6, 1)
+            self.outer, self.last = nn.Conv2d(6, 4, 1), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            passing, other = self.stem(x).chunk(2, dim=1)
+            x = torch.cat([passing, self.outer(self.inner(other))], dim=1)
+            x = x.view(len(x), 2, -1, 4, 4).transpose(1, 2).flatten(1, 2)
+            return self.last(x.mean((2, 3)))
+
+    found = channel_dependency(Halves(), IMAGES)
+    assert found.to_csv() == (
+        'Dependency Set,Layers\nSet 1,"stem,outer"\nSet 2,inner\nSet 3,last\n'
+    )

@@ -108,25 +108,48 @@ def test_a_tie_with_an_excluded_norm_stays_whole() -> None:
         plan(Tied(), sparsity=0.5, exclude=["n"])
 
 
-class Reversed(nn.Module):
-    """A norm behind an operation on the order of channels, which no graph follows."""
+class Mixing(nn.Module):
+    """A norm behind an operation on all channels, which no graph follows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.m, self.h = nn.Conv2d(1, 4, 1), norm(0.1, 0.2, 0.3, 0.4), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.h(self.m(self.a(x).flip(1)).mean((2, 3)))
+        return self.h(self.m(self.a(x).softmax(1)).mean((2, 3)))
 
 
 def test_where_channels_cannot_be_removed_they_are_zeroed() -> None:
-    decision = plan(Reversed(), sparsity=0.5)
+    decision = plan(Mixing(), sparsity=0.5)
     assert not decision.edits.removed
     assert {name: mask.tolist() for name, mask in decision.edits.masked.items()} == {
         "m.weight": [True, True, False, False],
         "m.bias": [True, True, False, False],
     }
     assert "size and latency stay" in decision.notes[-1]
+
+
+class Halves(nn.Module):
+    """One half passes, the other goes through a layer; then both are shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.m = nn.Conv2d(1, 4, 1), norm(0.1, 0.7, 0.2, 0.8)
+        self.b, self.n = nn.Conv2d(2, 2, 1), norm(0.3, 0.9)
+        self.h = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passing, other = self.m(self.a(x)).chunk(2, dim=1)
+        x = torch.stack([passing, self.n(self.b(other))], dim=2).flatten(1, 2)
+        return self.h(x.mean((2, 3)))
+
+
+def test_shuffled_channels_go_where_the_same_go_in_both_halves() -> None:
+    decision = plan(Halves(), sparsity=0.5)  # 0.2 thrice against 0.8 thrice; three of six
+    assert decision.edits.removed == {
+        "a": {"out": [0, 2]}, "m": {"out": [0, 2]}, "b": {"in": [0], "out": [0]},
+        "n": {"out": [0]}, "h": {"in": [0, 1]},
+    }  # fmt: skip
 
 
 def test_a_norm_without_scales_is_named_and_left() -> None:
