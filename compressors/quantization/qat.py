@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-
 from compressors.base import Decision, Task
 from compressors.deployment import classifier_of, deployed
 from compressors.quantization.bits import bits_faults
