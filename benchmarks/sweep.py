@@ -5,7 +5,7 @@ Reading is what `report.py` does before it shows anything, on a made store in a 
 
     python benchmarks/sweep.py
 
-    jobs=20        of a sweep; 1000 with slurm=true takes a quarter of an hour on two cores
+    jobs=20        of a sweep; 0: only read
     processes=2    that run at once, without SLURM
     slurm=false    true: jobs of a real SLURM of this host, which needs root; false: processes
     runs=10000     of a store, with one cell each
