@@ -198,11 +198,11 @@ def _held(
 ) -> Iterator[tuple[str, Tensor]]:
     """Entries that have to stay zero by the names they have now, without those that are gone."""
     for name, entries in zeros.items():
-        layer, _, tensor = name.rpartition(".")
-        if layer not in replaced:
+        layer = next((layer for layer in replaced if name.startswith(f"{layer}.")), None)
+        if layer is None:
             yield name, entries
         elif held := _find(model, layer).holds:
-            yield f"{layer}.{held}.{tensor}", entries
+            yield f"{layer}.{held}{name.removeprefix(layer)}", entries
 
 
 def _network(model: nn.Module) -> nn.Module:

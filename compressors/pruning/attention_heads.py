@@ -17,7 +17,7 @@ from compressors.selfcheck import same_function
 from compressors.tracing import traceable
 from core.errors import ConfigError
 from models.attention import KeptHeads, head_channels, why_whole
-from models.edits import Edits, perform
+from models.edits import Edits, perform, zeros_of
 
 Criterion = Literal["taylor", "l1"]
 
@@ -101,6 +101,9 @@ class AttentionHeads(Compressor):
             masking = masking.merge(_masks(name, attention, heads))
         obstacle = _obstacle(task, removal, masking)
         if not obstacle:
+            freed = [n for n in zeros_of(task.model) if n.rsplit(".", 2)[0] in removal.replaced]
+            if freed:
+                notes.append("training may fill zeros that an earlier step made in the heads left")
             return Decision(edits=removal, notes=notes)
         notes.append(
             f"heads are zero instead of removed, so size and latency stay, because {obstacle}"

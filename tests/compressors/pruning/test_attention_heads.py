@@ -16,7 +16,7 @@ from compressors.selfcheck import same_function
 from core.errors import ConfigError, IncompatibleModel
 from models.artifacts import load_artifact, save_artifact
 from models.attention import KeptHeads
-from models.edits import Edits, perform
+from models.edits import Edits, enforce, perform
 from models.timm_model import TimmModel
 
 TOKENS = torch.rand(3, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -108,6 +108,18 @@ def test_it_is_done_again_to_what_is_left() -> None:
     assert twice.model.a.attention.attention.num_heads == 1
     assert once.model.a.attention.num_heads == 2
     assert once.report.achieved["removed"] > 0.4
+
+
+def test_zeros_of_an_earlier_step_are_told_and_stop_no_training() -> None:
+    model = network()
+    zero = torch.zeros_like(model.a.qkv.weight, dtype=torch.bool)
+    zero[:, 0] = True
+    perform(model, Edits(masked={"a.qkv.weight": zero}))
+    decision = plan(model, criterion="l1")
+    assert decision.notes == ["training may fill zeros that an earlier step made in the heads left"]
+    perform(model, decision.edits)
+    assert not model.a.attention.qkv.weight[:, 0].any()
+    enforce(model)
 
 
 def test_one_head_stays() -> None:
