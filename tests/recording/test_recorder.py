@@ -16,6 +16,8 @@ from recording.key import chosen_ids
 from recording.loop import evaluating, padded
 from recording.recorder import Recorder, RecordingOptions
 from recording.records import Records
+from store.layout import Layout
+from store.records import list_records
 
 LIBRARY = {
     "dummy": {
@@ -193,6 +195,26 @@ def test_resampling_gathers_rows_and_nests() -> None:
     twice = records.take(torch.tensor([2, 0])).take(torch.tensor([1, 1, 0]))
     assert twice.label.tolist() == [5, 5, 7]
     assert len(twice) == 3
+
+
+@pytest.mark.slow
+def test_fifty_variants_share_the_records_of_their_baseline(
+    tmp_path: Path, model: TinyModel
+) -> None:
+    layout, changed = Layout(tmp_path), TinyModel()
+    first = recorder(tmp_path).describe(model, "dummy", "test")
+    inodes, passes = set(), 0
+    for number in range(50):
+        with torch.no_grad():
+            changed.backbone[4].bias.fill_(number)
+        job = recorder(tmp_path)  # each in a process of its own
+        job.records(model, "dummy")
+        job.records(changed, "dummy")
+        inodes.add(layout.record(first.key).stat().st_ino)
+        passes += job.passes
+    assert passes == 51
+    assert len(inodes) == 1
+    assert len(list_records(layout)) == 51
 
 
 def test_more_ranks_than_samples_are_refused(tmp_path: Path, model: TinyModel) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,10 @@ def test_what_an_earlier_version_left_out_is_empty(layout: Layout) -> None:
         [("",)],
         [("",)],
     ]
+
+
+def test_the_copy_of_a_runs_folder_is_named_and_no_run(layout: Layout) -> None:
+    shutil.copytree(layout.run(BASE), layout.run("copied"))
+    with pytest.warns(CorruptFileWarning, match=f"is of run '{BASE}'"):
+        database = connect(layout)
+    assert database.sql("SELECT run_id FROM runs ORDER BY 1").fetchall() == [(PRUNED,), (BASE,)]
