@@ -55,7 +55,7 @@ from cluster.command import Command
 from cluster.local import Processes, ended_by_signals
 import threading, time
 folder = sys.argv[1]
-script = "sleep 100 & echo $! > child; wait" if sys.argv[2] == "group" else "exec sleep 100"
+script = "sleep 1000 & echo $! > child; wait" if sys.argv[2] == "group" else "exec sleep 1000"
 line = ["sh", "-c", f"echo $$ > leader; {script}"]
 job = Command(line=line, cwd=folder, sweep=folder, job="0", session=True)
 processes = Processes([[job]], n_jobs=1)
@@ -81,7 +81,7 @@ def test_jobs_end_with_their_parent(number: str, kind: str, tmp_path: Path) -> N
     parent.send_signal(getattr(signal, number))
     code = parent.wait()
     assert code == (-signal.SIGKILL if kind == "leader" else 128 + getattr(signal, number))
-    until(lambda: not is_alive(name.read_text().strip()))
+    until(lambda: not is_alive(name.read_text().strip()))  # long before it would end by itself
 
 
 def test_a_terminal_that_is_to_be_outlived_is() -> None:
