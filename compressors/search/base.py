@@ -27,9 +27,9 @@ CAUSES = 3
 class Search(Compressor):
     """Shares a budget out over the layers so that the score stays as good as it can.
 
-    The first candidate takes the same share of every layer. Nothing that meets the budget and
-    scores worse comes out: where the search trained a network for more epochs, that candidate is
-    trained for as many before the two are compared.
+    The first candidate takes the same share of every layer; nothing that scores worse comes out.
+    Where the search trained a network for more epochs, that candidate is trained for as many before
+    the two are compared.
 
     Args:
         budget: Quantity that `sparsity` is a fraction of: params, macs or latency.
@@ -120,9 +120,9 @@ class Search(Compressor):
             oracle.score(first.candidate)
             level = oracle.best
             found = self.search(oracle, budget, first)
-            if level is not None and found is not None and _meets(oracle, budget, found):
+            if level is not None and found is not None:
                 level = self._trained_alike(oracle, level, found.epochs)
-        chosen = _better(oracle, budget, level, found)
+        chosen = _better(oracle, level, found)
         decision = chosen.decision()
         decision.achieved.update(candidates=oracle.evaluations, score=chosen.score)
         if level is not None:
@@ -166,12 +166,8 @@ class Search(Compressor):
         return values[0]
 
 
-def _meets(oracle: Oracle, budget: Budget, scored: Scored) -> bool:
-    return budget.is_met(oracle, scored.candidate)
-
-
-def _better(oracle: Oracle, budget: Budget, level: Scored | None, found: Scored | None) -> Scored:
-    """What was found, unless the same share of every layer is better at the same budget.
+def _better(oracle: Oracle, level: Scored | None, found: Scored | None) -> Scored:
+    """What was found, unless the same share of every layer is better.
 
     Raises:
         IncompatibleModel: There is neither; the text says why.
@@ -180,8 +176,7 @@ def _better(oracle: Oracle, budget: Budget, level: Scored | None, found: Scored 
         raise IncompatibleModel(" ".join([f"{oracle.name} found nothing.", *_failures(oracle)]))
     if found is None or level is None:
         return cast(Scored, found or level)
-    worse = _meets(oracle, budget, found) and oracle.is_better(level.score, found.score)
-    return level if worse else found
+    return level if oracle.is_better(level.score, found.score) else found
 
 
 def _failures(oracle: Oracle) -> list[str]:

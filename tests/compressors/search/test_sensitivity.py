@@ -44,6 +44,15 @@ def test_it_ends_before_the_score_falls_too_far() -> None:
     assert "from 0.9000 to 0.8200, further than acc_drop_threshold=0.05" in note
 
 
+def test_where_it_ends_early_the_same_share_of_every_layer_may_still_be_better() -> None:
+    landscape = Landscape(
+        lambda i, j: 0.95 if i == j == 6 else 0.9 - 0.01 * (10 - i) - 0.03 * (10 - j)
+    )
+    decision = pruned(landscape)
+    assert decision.achieved["score"] == decision.achieved["uniform_score"] == 0.95
+    assert [len(decision.edits.removed[name]["out"]) for name in ("a", "b")] == [4, 4]
+
+
 def test_a_loss_may_rise_by_the_threshold() -> None:
     # Scan: a 0.4, b 0.2 (0.4 costs .08); (7, 9) with 1161 MACs costs .05, (5, 8) with 789 .09
     ways = []
@@ -75,8 +84,7 @@ def test_it_scans_again_where_it_is_wanted_and_trains_after_each_step() -> None:
 def test_it_ends_where_the_next_network_cannot_be_made() -> None:
     landscape = Landscape(lambda i, j: 0.9 - 0.001 * (20 - i - j), cramped="differs")
     decision = pruned(landscape, sparsity=0.8)  # 348 MACs: below ten filters
-    assert decision.model is not None
-    assert sum(widths(decision.model)) >= 10
+    assert 0.89 <= decision.achieved["score"] < 0.9  # ten filters, and not all
     assert all(i + j >= 10 for i, j in landscape.scored)
     assert any(
         "removed: a network without the next share cannot be made" in n for n in decision.notes
