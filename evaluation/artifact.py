@@ -16,7 +16,8 @@ from datamodules.base import ImageDataModule
 from evaluation.analyses import KINDS, sensitivity_faults
 from evaluation.compression import (
     artifact_folder,
-    find_or_compress,
+    compress,
+    find,
     learns_from_data,
     recipe_label,
     recipe_of,
@@ -85,10 +86,12 @@ def _made(config: DictConfig, recorder: Recorder) -> Made:
         "recipe": recipe_of(config),
     }
     start = time.perf_counter()
-    before = artifact_folder(baseline, config, recorder)
-    compressed = find_or_compress(baseline, config, recorder, dry=config.dry_run)
+    compressed = find(baseline, config, recorder)
+    found = compressed is not None
     if compressed is None:
-        return Made(**known, folder=None)
+        if config.dry_run:
+            return Made(**known, folder=None)
+        compressed = compress(baseline, config, recorder)
     folder = artifact_folder(baseline, config, recorder)
     assert folder is not None, "it was found or made just now"
     seconds = time.perf_counter() - start
@@ -96,7 +99,7 @@ def _made(config: DictConfig, recorder: Recorder) -> Made:
         **known,
         folder=folder,
         achieved=dict(compressed.achieved),
-        found=before == folder,
+        found=found,
         seconds=seconds,
         exports=[] if config.dry_run else _exported(compressed, baseline, folder, config),
     )

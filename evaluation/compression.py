@@ -100,16 +100,39 @@ def find_or_compress(
 ) -> ClassifierModule | None:
     """The compressed model; None in a dry run where it has not been made yet.
 
-    The same baseline, recipe, data and code give the artifact that lies in the store.
+    The same baseline, recipe, data and code give the artifact that lies in the store. What a reader
+    would not expect of one that is made is told.
     """
-    pointer = _pointer(baseline, config, recorder)
-    model = _found(pointer, recorder.layout)
-    if model is None:
-        if dry:
-            return None
-        folder = _compress(baseline, config, recorder)
-        write_sealed(pointer, {"artifact": folder.name})
-        model = load_artifact(folder)
+    model = find(baseline, config, recorder)
+    if model is not None or dry:
+        return model
+    model = compress(baseline, config, recorder)
+    for slot, step in recipe_of(config).items():
+        for note in model.achieved.get(slot, {}).get("notes", ()):
+            log.warning("%s: %s", step["name"], note)
+    return model
+
+
+def find(
+    baseline: ClassifierModule, config: DictConfig, recorder: Recorder
+) -> ClassifierModule | None:
+    """The compressed model that was made before; None where there is none that can be used."""
+    model = _found(_pointer(baseline, config, recorder), recorder.layout)
+    return None if model is None else _like(baseline, model, config)
+
+
+def compress(
+    baseline: ClassifierModule, config: DictConfig, recorder: Recorder
+) -> ClassifierModule:
+    """Make the compressed model, and store it."""
+    folder = _compress(baseline, config, recorder)
+    write_sealed(_pointer(baseline, config, recorder), {"artifact": folder.name})
+    return _like(baseline, load_artifact(folder), config)
+
+
+def _like(
+    baseline: ClassifierModule, model: ClassifierModule, config: DictConfig
+) -> ClassifierModule:
     model.model_name = config.model_name
     return model.to(baseline.device)
 
@@ -234,13 +257,10 @@ def _compress(baseline: ClassifierModule, config: DictConfig, recorder: Recorder
 def _carried_out(
     model: ClassifierModule, step: dict[str, Any], config: DictConfig, recorder: Recorder
 ) -> Compressed:
-    """What a compressor makes of the model; its notes are told."""
+    """What a compressor makes of the model."""
     compressor = build(step, expects=Compressor)
     resources = resources_for(model, config, recorder) if compressor.needs else None
-    result = compressor.compress(model, example_images(model, EXAMPLES), resources)
-    for note in result.report.notes:
-        log.warning("%s: %s", step["name"], note)
-    return result
+    return compressor.compress(model, example_images(model, EXAMPLES), resources)
 
 
 def _finetune(

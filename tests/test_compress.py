@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from models.artifacts import read_artifact
+from store.quarantine import CorruptFileWarning
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,11 +156,18 @@ def test_the_same_command_finds_the_artifact_and_exports_it(
     assert f"{achieved['params_after']:,}" in made.out
     dry = compress(*line, "dry_run=true")
     assert dry.out.splitlines()[-1].startswith("found in ")
+    # a damaged one is not found: another is made in its place
+    (folder / "weights.safetensors").write_bytes(b"")
+    with pytest.warns(CorruptFileWarning, match="cannot be used"):
+        again = compress(*line)
+    assert again.out.splitlines()[-1].startswith("made in ")
 
 
 @pytest.mark.slow
 def test_an_evaluation_finds_what_was_made(compress: Compress, tmp_path: Path) -> None:
-    assert compress("compressor=level").code == 0
+    made = compress("compressor=level")
+    assert made.code == 0
+    assert (made.out + made.err).count("single weights are zero but stored") == 1
     (folder,) = tmp_path.glob("results/artifacts/*")
     before = folder.stat().st_mtime_ns
     line = ["compressor=level", "measurements=[params]", "wandb.mode=disabled"]
@@ -167,6 +175,9 @@ def test_an_evaluation_finds_what_was_made(compress: Compress, tmp_path: Path) -
     assert done.code == 0, done.err
     assert [f.stat().st_mtime_ns for f in tmp_path.glob("results/artifacts/*")] == [before]
     assert len(list(tmp_path.glob("results/recipes/*"))) == 1
+    # made by an evaluation, whose tables have no room for notes, they are told
+    other = compress("compressor=level", "compressor.sparsity=0.6", *line[1:], entry="evaluate")
+    assert (other.out + other.err).count("single weights are zero but stored") == 1
 
 
 @pytest.mark.slow

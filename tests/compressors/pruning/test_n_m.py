@@ -51,6 +51,12 @@ def test_n_is_less_than_m(wrong: dict[str, Any]) -> None:
         NM(**wrong)
 
 
+def test_the_sparsity_is_what_is_not_kept() -> None:
+    assert NM(n=1, m=4, sparsity=0.75).entries["compressor"]["sparsity"] == 0.75
+    with pytest.raises(ConfigError, match=r"1 of 4 kept is 0\.75"):
+        NM(n=1, m=4, sparsity=0.25)
+
+
 @pytest.mark.parametrize(
     "given", [{"sparsity": 0.3}, {"config_list": [{"sparsity": 0.3, "op_names": ["0"]}]}], ids=str
 )
