@@ -81,7 +81,7 @@ def find_ties(
 
 def _ways(model: nn.Module, example_inputs: Tensor) -> list[Callable[..., Followed]]:
     """Ways to follow a network, the first that is to be tried first."""
-    numbered = [LabelGraph, partial(LabelGraph, whole=True)]
+    numbered: list[Callable[..., Followed]] = [LabelGraph, partial(LabelGraph, whole=True)]
     return numbered if attends(model, example_inputs) else [ChannelGraph, *numbered]
 
 
