@@ -12,6 +12,7 @@ from core.digest import digest
 from core.files import write_atomically, write_json
 from core.names import slug
 from models.base_model import ClassifierModule
+from models.edits import enforce
 from models.tracking import ValidationImages, tracked
 from models.training import fit
 
@@ -53,7 +54,7 @@ def train(
     the job when it is preempted.
 
     Args:
-        model: Trained in place.
+        model: Trained in place; what was zeroed in it stays zero.
         data: With `train`, and where it exists `val`.
         folder: Receives checkpoints, wandb's files and the weights.
         config: `seed`, `augmentation`, `trainer`, `wandb`, as in config/train_defaults.yaml.
@@ -81,6 +82,7 @@ def train(
                 "default_root_dir": folder,  # where Lightning looks for a requeued job's state
             },
             callbacks=[*checkpoints, *watching],
+            after_step=enforce,
             resume=str(last) if last.exists() else None,
         )
     weights = folder / WEIGHTS

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from compressors.pruning.level import Level
 from datamodules.digits import Digits
 from datamodules.dummy import Dummy
 from models.small.digits import DigitsCNN
@@ -72,6 +73,17 @@ def test_a_lightning_checkpoint_of_the_training_loads(tmp_path: Path) -> None:
     weights = load_file(job(tmp_path))
     loaded = DigitsCNN(checkpoint=str(tmp_path / "last.ckpt"))
     torch.testing.assert_close(dict(loaded.backbone.state_dict()), weights, rtol=0, atol=0)
+
+
+def test_zeros_of_a_compressed_model_stay_zero(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pruned = Level(sparsity=0.5).compress(DigitsCNN(pretrained=False), torch.rand(2, 1, 8, 8))
+    zeros = {name: tensor == 0 for name, tensor in pruned.model.named_parameters()}
+    train(pruned.model, Digits(), folder=tmp_path, config=configured(max_epochs=1))
+    after = dict(pruned.model.named_parameters())
+    held = [name for name, tensor in zeros.items() if tensor.ndim > 1]
+    assert held
+    assert all(torch.equal(after[name] == 0, zeros[name]) for name in held)
 
 
 class Killed(BaseException):
