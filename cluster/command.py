@@ -18,6 +18,10 @@ PATIENCE_S = 10.0
 
 EVERY_S = 0.05
 
+STAY_S = 120.0
+"""How long a rank waits to be ended with its job: the first has its patience to end its command,
+and submitit gives `scontrol requeue` a minute."""
+
 TIED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("tied.py")))
 
 
@@ -46,6 +50,7 @@ class Command:
     _process: Any = field(default=None, init=False, repr=False)
     _progress: Any = field(default=None, init=False, repr=False)
     _stopped: bool = field(default=False, init=False, repr=False)
+    _requeued: bool = field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Run to the end, and end this process with the command's exit code where it is not 0."""
@@ -70,10 +75,27 @@ class Command:
         self._progress.write(Path(self.sweep))
         if requeues > self.max_requeues:
             return self._end(1, [_too_often(requeues, self.max_requeues)])
+        if self._progress.rank:
+            self._listen()
         try:
-            return self._end(*self._carry_out())
+            exit_code, tail = self._carry_out()
         except OSError as error:  # the node does not see the folder, or has no memory left
-            return self._end(1, [f"the command could not be started: {error}"])
+            exit_code, tail = 1, [f"the command could not be started: {error}"]
+        if exit_code and self._requeued:
+            time.sleep(STAY_S)  # a failure told now would end the job before it is requeued
+        return self._end(exit_code, tail)
+
+    def _listen(self) -> None:
+        """Notice that SLURM asks for a requeue: the first rank ends its command, ours fails."""
+        number = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+        before = signal.getsignal(number)
+
+        def asked(*given: Any) -> None:
+            self._requeued = True
+            if callable(before):
+                before(*given)
+
+        signal.signal(number, asked)
 
     def _carry_out(self) -> tuple[int, list[str]]:
         """The log is written by the command itself: a pipe would last as long as its children."""

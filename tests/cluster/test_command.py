@@ -4,11 +4,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster import command as commands
 from cluster.command import Command
 from cluster.progress import Progress, progress_of
 
@@ -20,9 +22,12 @@ sys.exit(len(ignored))
 
 
 @pytest.fixture(autouse=True)
-def outside_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+def outside_of_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("SUBMITIT_EXECUTOR", "SLURM_RESTART_COUNT", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
+    before = signal.getsignal(signal.SIGUSR2)
+    yield
+    signal.signal(signal.SIGUSR2, before)
 
 
 def command(folder: Path, script: str, **more: Any) -> Command:
@@ -118,6 +123,29 @@ def test_a_checkpoint_ends_the_command_and_sends_the_same_again(tmp_path: Path) 
 def test_after_the_last_requeue_a_checkpoint_ends_the_job(tmp_path: Path) -> None:
     each = command(tmp_path, "touch running; exec sleep 100", max_requeues=0)
     assert stopped(each, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "ends", "stays"),
+    [("1", "kill -USR2 $PPID; exit 1", True), ("1", "exit 1", False), ("0", "exit 1", False)],
+)
+def test_a_rank_says_nothing_of_a_command_that_failed_because_the_job_is_requeued(
+    rank: str, ends: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_PROCID", rank)
+    heard, stayed, wait = list[int](), list[int | None](), time.sleep
+
+    def sleep(seconds: float) -> None:
+        if seconds == commands.STAY_S:
+            stayed.append(told(tmp_path).exit_code)
+        else:
+            wait(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))  # submitit's
+    assert command(tmp_path, ends).run()[0] == 1
+    assert stayed == ([None] if stays else [])
+    assert heard == ([signal.SIGUSR2] if stays else [])
 
 
 def test_a_job_that_has_ended_is_not_kept_alive_by_its_children(tmp_path: Path) -> None:
