@@ -11,7 +11,7 @@ from rich.console import Console
 from cluster import manifest as manifests
 from cluster.manifest import FAILED, Manifest
 from cluster.states import Seen, count, look
-from cluster.watch import SHOWN_JOBS, cancel, failures, overview, save, watch
+from cluster.watch import SHOWN_JOBS, cancel, failures, note, overview, watch
 from store.layout import Layout
 
 EVERY_S = 5.0
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(manifest: Manifest, *, every_job: bool) -> int:
-    seen = look(manifest)
-    save(manifest, seen)
+    seen = look(manifest, anywhere=True)
+    note(manifest, seen)
     sys.stdout.write(f"started {manifest.started}: {shlex.join(manifest.command)}\n")
     most = len(seen) if every_job else SHOWN_JOBS
     Console().print(overview(manifest, seen, most=most))

@@ -16,7 +16,10 @@ NO_BASELINE = ("tuning", "seed", "name", "wandb")
 RANDOM_WEIGHTS = "model.pretrained=false"
 
 ELSEWHERE = ("hydra", "wandb", "name")
-"""Top-level keys that never change what a command commits."""
+"""Top-level keys that never change what a command commits, where the name is no folder's."""
+
+NAMES_A_FOLDER = ("train.py",)
+"""Entry files that commit to a folder of that `name`."""
 
 UNCERTAIN = ("allowed_targets", "verify_data")
 """Top-level keys behind which nobody can tell without starting."""
@@ -121,7 +124,10 @@ def receipt_key(line: Sequence[str], surroundings: Mapping[str, Any]) -> str:
         line: Overrides of the job.
         surroundings: JSON: the entry file, its flags, the code, versions, and where it runs.
     """
-    return digest([surroundings, [each for each in line if root_of(each) not in ELSEWHERE]])
+    left_out = set(ELSEWHERE)
+    if surroundings["entry"] in NAMES_A_FOLDER:
+        left_out.remove("name")
+    return digest([surroundings, [each for each in line if root_of(each) not in left_out]])
 
 
 def is_certain(line: Sequence[str]) -> bool:

@@ -38,7 +38,7 @@ from cluster.locks import claimed
 from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
 from cluster.states import Seen, finished, is_lost, look
-from cluster.watch import failures, how_to, job_table, overview, save, watch
+from cluster.watch import failures, how_to, job_table, note, overview, save, watch
 from core.errors import ConfigError
 from core.files import this_host
 from core.names import slug
@@ -220,12 +220,17 @@ class Sweep:
         if self.options["kind"] != "slurm":
             return {}
         found: dict[str, Entry] = {}
+        ended: set[str | None] = set()  # what a newer start has seen end
         for earlier in manifests.earlier(self.layout, digest):
-            if all(job.state in ENDED and not is_lost(job) for job in earlier.jobs):
-                continue
-            for each in look(earlier):
-                if each.entry.slurm and each.state not in ENDED:
-                    found.setdefault(each.entry.id, each.entry)
+            jobs = earlier.jobs
+            if not all(job.state in ENDED and not is_lost(job) for job in jobs):
+                seen = look(earlier)
+                note(earlier, seen)  # since when SLURM does not know a job, for the next start
+                jobs = [each.entry for each in seen]
+            ended |= {job.slurm for job in jobs if job.state in ENDED}
+            for job in jobs:
+                if job.slurm and job.state not in ENDED and job.slurm not in ended:
+                    found.setdefault(job.id, job)
         return found
 
     # In this process.

@@ -63,8 +63,13 @@ class Seen:
         return self.entry.state
 
 
-def look(manifest: Manifest) -> list[Seen]:
+def look(manifest: Manifest, *, anywhere: bool = False) -> list[Seen]:
     """Every job of a sweep as it is now; asks SLURM once for all.
+
+    Args:
+        manifest: Of the sweep.
+        anywhere: Whether what has ended is told where SLURM cannot be asked whether it has a job
+            that could not be sent.
 
     Raises:
         cluster.slurm.SlurmError: SLURM does not answer.
@@ -73,7 +78,7 @@ def look(manifest: Manifest) -> list[Seen]:
     told = {folder: progress_of(Path(folder)) for folder in folders}
     jobs = {job.id: _last_start(told.get(job.folder, {}).get(job.id, [])) for job in manifest.jobs}
     entries = [_with_slurm_id(job, jobs[job.id]) for job in manifest.jobs]
-    entries = _adopted(entries, manifest.started)
+    entries = _adopted(entries, manifest.started, anywhere=anywhere)
     asked = {job.slurm for job in entries if job.slurm and job.state not in ENDED}
     words = slurm.states(asked) if asked else {}
     alive = _is_alive(manifest)
@@ -108,10 +113,17 @@ def _with_slurm_id(job: Entry, ranks: list[Progress]) -> Entry:
     return job
 
 
-def _adopted(jobs: list[Entry], since: str) -> list[Entry]:
+def _adopted(jobs: list[Entry], since: str, *, anywhere: bool) -> list[Entry]:
     """Jobs whose sender died before it could note their ids are known to SLURM by their name."""
-    names = {_split(job.sent_as)[0] for job in jobs if is_lost(job)}
-    found = slurm.named(names, since) if names else {}
+    lost = [job for job in jobs if is_lost(job)]
+    if not lost:
+        return jobs
+    try:
+        found = slurm.named({_split(job.sent_as)[0] for job in lost}, since)
+    except slurm.SlurmError:
+        if anywhere and all(job.state == FAILED for job in lost):
+            return jobs
+        raise
     return [_adopt(job, found) if is_lost(job) else job for job in jobs]
 
 

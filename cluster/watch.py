@@ -94,12 +94,23 @@ def _to_the_end(
 def save(manifest: Manifest, seen: list[Seen]) -> None:
     """Keep the states in the manifest; what another process wrote meanwhile stays."""
     now = {each.entry.id: each.entry for each in seen}
-    manifests.update(
-        manifest.path,
-        lambda stored: stored.with_jobs(
+
+    def changed(stored: Manifest) -> Manifest:
+        return stored.with_jobs(
             {job.id: _merged(job, now[job.id]) for job in stored.jobs if job.id in now}
-        ),
-    )
+        )
+
+    stored = manifests.read(manifest.path)
+    if changed(stored) != stored:  # who finds nothing new need not be allowed to write
+        manifests.update(manifest.path, changed)
+
+
+def note(manifest: Manifest, seen: list[Seen]) -> None:
+    """Save what somebody has seen who may not be allowed to write there."""
+    try:
+        save(manifest, seen)
+    except OSError as error:
+        sys.stderr.write(f"what was seen of sweep {manifest.id} is not kept: {error}\n")
 
 
 def _merged(stored: Entry, now: Entry) -> Entry:

@@ -119,6 +119,13 @@ def test_what_is_shown_elsewhere_does_not_change_a_receipt() -> None:
     assert receipt_key(["seed=0", "wandb.mode=online", "name=x"], HERE) == plain
 
 
+def test_a_name_that_is_a_folders_changes_a_receipt() -> None:
+    training = {**HERE, "entry": "train.py"}
+    assert receipt_key(["name=a"], training) != receipt_key(["name=b"], training)
+    plain = receipt_key(["seed=0"], training)
+    assert receipt_key(["seed=0", "wandb.mode=online"], training) == plain
+
+
 def test_a_sweep_is_known_again_by_its_jobs() -> None:
     first = sweep_digest(jobs_of(crossed("seed=0,1")), HERE)
     assert sweep_digest(jobs_of(crossed("seed=0,1")), HERE) == first

@@ -10,7 +10,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from cluster import launch
+from cluster import launch, states
 from cluster import manifest as manifests
 from cluster.__main__ import main
 from cluster.launch import Sweep
@@ -230,6 +230,30 @@ def test_what_is_in_the_queue_already_is_followed_and_not_sent_again(
     first, second = sweeps()
     assert [job.slurm for job in second.jobs] == ["100", "102"]
     assert second.jobs[0].folder == first.folder
+
+
+def test_a_job_that_slurm_has_forgotten_is_sent_again_after_a_minute(
+    start: Start, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_slurm.says("", None)  # nobody watches, and there is no accounting
+    for second in (1000.0, 1010.0, 1071.0):
+        monkeypatch.setattr(states.time, "time", lambda now=second: now)
+        start(never, [["seed=3"]], detach=True)
+    assert [job.slurm for start in sweeps() for job in start.jobs] == ["100", "100", "101"]
+    assert {job.state for start in sweeps()[:2] for job in start.jobs} == {"failed"}
+
+
+def test_what_a_newer_start_has_seen_end_is_not_followed(
+    start: Start, fake_slurm: FakeSlurm
+) -> None:
+    start(never, [["seed=3"]], detach=True)
+    fake_slurm.says("100|RUNNING\n")
+    start(never, [["seed=3"]], detach=True)
+    newer = sweeps()[1]
+    manifests.write(newer.with_jobs({"0": replace(newer.jobs[0], state="failed")}))
+    fake_slurm.says()
+    start(never, [["seed=3"]], detach=True)
+    assert sweeps()[2].jobs[0].slurm == "101"
 
 
 def test_what_is_committed_is_not_sent(start: Start, fake_slurm: FakeSlurm) -> None:

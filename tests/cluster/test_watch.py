@@ -215,6 +215,44 @@ def test_a_status_from_another_terminal(
     assert ("FAILED 1 (exit code 3)" in told_text) == bool(code)
 
 
+def test_who_sees_nothing_new_writes_nothing(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "update", lambda *_: pytest.fail("the lock was opened"))
+    save(manifest, [Seen(entry=job) for job in manifest.jobs])
+
+
+def test_a_status_is_told_to_who_may_not_write_there(
+    manifest: Manifest,
+    fake_slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "manifest.lock")
+
+    fake_slurm.says("12_0|RUNNING\n12_1|PENDING\n")
+    monkeypatch.setattr(manifests, "update", refused)
+    assert main(["status", manifest.folder]) == 0
+    told = capsys.readouterr()
+    assert "1 of 3 done, 1 running, 1 pending" in told.out
+    assert "sweep one is not kept: [Errno 13] Permission denied" in told.err
+
+
+def test_a_refused_sweep_is_told_where_there_is_no_slurm(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = replace(manifest.jobs[0], slurm=None, sent_as="x-w0", state="failed", reason="no")
+    monkeypatch.setenv("PATH", "")
+    manifests.write(replace(manifest, jobs=[refused]))
+    assert main(["status", manifest.folder]) == 1
+    assert "FAILED 0 (no)" in capsys.readouterr().out
+    with pytest.raises(module.slurm.SlurmError):
+        states.look(manifests.read(manifest.path))  # who would send it again has to know
+    manifests.write(replace(manifest, jobs=[replace(refused, state="waiting")]))
+    assert main(["status", manifest.folder]) == 2
+
+
 def test_a_sweep_can_be_cancelled_from_another_terminal(
     manifest: Manifest, fake_slurm: FakeSlurm
 ) -> None:
