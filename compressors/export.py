@@ -18,6 +18,7 @@ from compressors.pruning.trial import why_not
 from compressors.tracing import prefix_of
 from core.errors import ConfigError, IncompatibleModel
 from core.files import write_atomically
+from models.attention import KeptHeads
 from models.edits import Edits, history, perform, zeros_of
 from models.replacements import Replacement
 
@@ -134,9 +135,10 @@ def masks_of(before: nn.Module, after: nn.Module) -> Masks:
         perform(twin, Edits(replaced=edits.replaced))
         for layer in edits.replaced:
             made = cast(Replacement, twin.get_submodule(layer))
+            inside = "attention" if isinstance(made, KeptHeads) else made.holds
             for part, parameter in made.named_parameters():
-                name, old = f"{layer}.{part}", f"{layer}.{part.removeprefix(f'{made.holds}.')}"
-                if made.holds:
+                name, old = f"{layer}.{part}", f"{layer}.{part.removeprefix(f'{inside}.')}"
+                if inside:
                     names[name] = names[old]
                 elif name not in names:
                     names[name], shapes[name] = name, _numbered(parameter)

@@ -125,8 +125,9 @@ def compress(
     baseline: ClassifierModule, config: DictConfig, recorder: Recorder
 ) -> ClassifierModule:
     """Make the compressed model, and store it."""
+    pointer = _pointer(baseline, config, recorder)  # first: files may be edited meanwhile
     folder = _compress(baseline, config, recorder)
-    write_sealed(_pointer(baseline, config, recorder), {"artifact": folder.name})
+    write_sealed(pointer, {"artifact": folder.name})
     return _like(baseline, load_artifact(folder), config)
 
 

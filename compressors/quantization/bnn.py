@@ -70,8 +70,8 @@ class BNN(TrainedInFewBits):
         if flat:
             raise IncompatibleModel(
                 f"{', '.join(flat)}: nothing negative comes in, so every sign would be 1; what "
-                "lies before is a ReLU that is no module, or was not selected: select it, or "
-                "exclude these"
+                "lies before is a ReLU that is no module, serves several places, or was not "
+                "selected: select it, give each place its own, or exclude these"
             )
 
 

@@ -281,3 +281,23 @@ def test_removal_and_integers_multiply(make: Any) -> None:
 
 def unused(*_: Any, **__: Any) -> float:
     raise AssertionError("neither scored nor trained")
+
+
+def test_what_was_edited_meanwhile_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = configured(f"results_dir={tmp_path}", "compressor=level", "compressor.sparsity=0.55")
+    recorder, baseline, code = Recorder.from_config(config), DigitsCNN(), ["old"]
+    monkeypatch.setattr(compression, "_source", lambda _: code[0])
+    really = compression._compress
+
+    def slowly(*args: Any) -> Path:
+        folder = really(*args)
+        code[0] = "new"
+        return folder
+
+    monkeypatch.setattr(compression, "_compress", slowly)
+    compression.compress(baseline, config, recorder)
+    assert compression.find(baseline, config, recorder) is None
+    code[0] = "old"
+    assert compression.find(baseline, config, recorder) is not None

@@ -142,7 +142,6 @@ def test_equal_content_has_one_folder_and_other_content_another(tmp_path: Path) 
 
 @without_program
 @pytest.mark.usefixtures("no_export")
-@pytest.mark.usefixtures("no_export")
 def test_a_program_that_was_compared_is_not_made_again(stored: Path, tmp_path: Path) -> None:
     program = program_of(read_artifact(stored))
     other = save_artifact(

@@ -10,6 +10,7 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 
 from compressors.base import Decision
+from compressors.export import masks_of
 from compressors.pruning.attention_heads import AttentionHeads, by_head
 from compressors.resources import Resources
 from compressors.selfcheck import same_function
@@ -181,3 +182,22 @@ def test_a_vision_transformer_of_timm_reloads_without_its_heads(tmp_path: Path) 
     assert again.backbone.blocks[3].attn.attention.num_heads == 1
     with torch.no_grad():
         torch.testing.assert_close(again.eval()(images), result.model.eval()(images))
+
+
+def test_the_heads_that_went_have_masks() -> None:
+    before, after = network(), network()
+    perform(
+        after, Edits(replaced={"a": {"_target_": "models.attention.KeptHeads", "removed": [1]}})
+    )
+    masks = masks_of(before, after)
+    assert set(masks) == {"a.qkv", "a.proj"}
+    assert masks["a.qkv"]["weight"].all(dim=1).nonzero().flatten().tolist() == [
+        2,
+        3,
+        10,
+        11,
+        18,
+        19,
+    ]
+    assert masks["a.proj"]["weight"].all(dim=0).nonzero().flatten().tolist() == [2, 3]
+    assert not masks["a.proj"]["bias"].any()
