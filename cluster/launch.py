@@ -35,10 +35,10 @@ from cluster.command import Command
 from cluster.jobs import Job, is_certain, jobs_of, receipt_key, sweep_digest
 from cluster.local import Processes, ended_by_signals, threads_each
 from cluster.locks import claimed
-from cluster.manifest import COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
+from cluster.manifest import CANCELLED, COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
 from cluster.states import Seen, finished, is_lost, look
-from cluster.watch import failures, how_to, job_table, note, overview, save, watch
+from cluster.watch import answer, failures, how_to, job_table, note, overview, save, watch
 from core.errors import ConfigError
 from core.files import this_host
 from core.names import slug
@@ -97,7 +97,14 @@ class Sweep:
             if self.options["kind"] == "processes":
                 self._run_processes(manifest)
                 return []
-            manifest = self._send(manifest, lock)
+            try:
+                manifest = self._send(manifest, lock)
+            except KeyboardInterrupt:
+                manifest = self._unsent(manifest)
+                seen = answer(manifest)
+                if seen is not None:
+                    self._conclude(manifest, seen)
+                    return []
         self._follow(manifest)
         return []
 
@@ -349,8 +356,11 @@ class Sweep:
                 "a job was killed"
             )
         first = str(settings.options.get("dependency") or "")
-        for wave in _waves(manifest):
-            number = wave[0].wave
+        for number in sorted({job.wave for job in manifest.jobs}):
+            manifest = manifests.read(manifest.path)  # somebody may have cancelled jobs meanwhile
+            wave = [job for job in _open(manifest) if job.wave == number]
+            if not wave:
+                continue
             name = f"interplay-{slug(manifest.id)}-{manifest.token}-w{number}"
             self._note(manifest, _named(wave, name))  # first: SLURM is asked by it for what it has
             try:
@@ -368,16 +378,28 @@ class Sweep:
                 self._say(f"{error}; the jobs sent before go on, the same command sends the rest")
                 break
             sent = zip(_named(wave, name), ids, strict=True)
-            manifest = self._note(
-                manifest,
-                [replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent],
-            )
+            pending = [replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent]
+            manifest = self._note(manifest, pending)
+            slurm.cancel(_cancelled_meanwhile(manifest, pending))
         self._say(f"sweep {manifest.id}: {how_to('status', manifest)}")
         return manifest
 
+    def _unsent(self, manifest: Manifest) -> Manifest:
+        """The manifest of a sweep that was interrupted while it was sent."""
+        stored = manifests.read(manifest.path)
+        if left := _open(stored):
+            self._say(f"{len(left)} jobs may not be sent; the same command sends the rest")
+        return self._note(stored, _refused(left, "interrupted"))
+
     def _note(self, manifest: Manifest, jobs: list[Entry]) -> Manifest:
-        changed = {job.id: job for job in jobs}
-        return manifests.update(manifest.path, lambda stored: stored.with_jobs(changed))
+        """Keep what is known of jobs; one that somebody has cancelled stays so."""
+        now = {job.id: job for job in jobs}
+
+        def changed(stored: Manifest) -> Manifest:
+            live = [job.id for job in stored.jobs if job.state != CANCELLED]
+            return stored.with_jobs({id_: now[id_] for id_ in live if id_ in now})
+
+        return manifests.update(manifest.path, changed)
 
     def _follow(self, manifest: Manifest) -> None:
         """To the end; what is left to itself tells only what could not even be sent."""
@@ -409,7 +431,7 @@ class Sweep:
         ended = getattr(self.task, "ended", None)
         for each in seen:
             if ended is not None and each.state in ENDED:
-                code = 0 if each.state not in (FAILED, manifests.CANCELLED) else each.exit_code or 1
+                code = 0 if each.state not in (FAILED, CANCELLED) else each.exit_code or 1
                 ended(shlex.join(each.entry.overrides), code)
 
     def _show_end(self, manifest: Manifest, seen: list[Seen]) -> None:
@@ -458,6 +480,12 @@ def _named(wave: list[Entry], name: str) -> list[Entry]:
     if len(wave) == 1:
         return [replace(wave[0], sent_as=name)]
     return [replace(job, sent_as=f"{name}_{place}") for place, job in enumerate(wave)]
+
+
+def _cancelled_meanwhile(manifest: Manifest, sent: list[Entry]) -> list[str]:
+    """SLURM's ids of jobs that somebody has cancelled while they were sent."""
+    cancelled = {job.id for job in manifest.jobs if job.state == CANCELLED}
+    return [job.slurm for job in sent if job.id in cancelled and job.slurm]
 
 
 def _refused(jobs: list[Entry], reason: str) -> list[Entry]:

@@ -87,12 +87,15 @@ def look(manifest: Manifest, *, anywhere: bool = False) -> list[Seen]:
 
 def remembered(manifest: Manifest, seen: list[Seen]) -> Manifest:
     """The manifest with what the next look needs of this one."""
-    return manifest.with_jobs(
-        {
-            job.id: replace(job, slurm=each.entry.slurm, missing_since=each.entry.missing_since)
-            for job, each in zip(manifest.jobs, seen, strict=True)
-        }
-    )
+    pairs = zip(manifest.jobs, seen, strict=True)
+    return manifest.with_jobs({job.id: _remembered(job, each.entry) for job, each in pairs})
+
+
+def _remembered(job: Entry, now: Entry) -> Entry:
+    """A job that seemed not to be sent, and was found, is asked for again."""
+    if job.slurm != now.slurm:
+        job = replace(job, state=PENDING, reason="")
+    return replace(job, slurm=now.slurm, missing_since=now.missing_since)
 
 
 def is_lost(job: Entry) -> bool:

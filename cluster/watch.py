@@ -56,12 +56,26 @@ def watch(
         try:
             return _to_the_end(manifest, every_s, console, alive)
         except KeyboardInterrupt:
-            answer = (ask or _asked)()
-            if answer == "detach":
-                console.print(f"detached; the jobs go on: {how_to('attach', manifest)}")
-                return look(manifest)
-            if answer == "cancel":
-                return cancel(manifest)
+            seen = answer(manifest, console=console, ask=ask)
+            if seen is not None:
+                return seen
+
+
+def answer(
+    manifest: Manifest,
+    *,
+    console: Console | None = None,
+    ask: Callable[[], Answer] | None = None,
+) -> list[Seen] | None:
+    """Ask what an interrupt is to do, and do it; None: the watch goes on."""
+    chosen = (ask or _asked)()
+    if chosen == "cancel":
+        return cancel(manifest)
+    if chosen == "detach":
+        console = console or Console(stderr=True)
+        console.print(f"detached; the jobs go on: {how_to('attach', manifest)}")
+        return look(manifest)
+    return None
 
 
 def _to_the_end(
@@ -137,15 +151,21 @@ def cancel(manifest: Manifest) -> list[Seen]:
             f"sweep {manifest.id} runs on {manifest.host} as process {manifest.pid} and its "
             "children: press Ctrl-C there"
         )
-    open_jobs = [each for each in look(manifest) if each.state not in ENDED]
-    slurm.cancel([each.entry.slurm for each in open_jobs if each.entry.slurm])
-    cancelled = {
-        each.entry.id: replace(each, entry=replace(each.entry, state=CANCELLED, reason="cancelled"))
-        for each in open_jobs
-    }
-    seen = [cancelled.get(each.entry.id, each) for each in look(manifest)]
+    seen = look(manifest)
     save(manifest, seen)
-    return seen
+    wanted = {each.entry.id: each.entry.slurm for each in seen if each.state not in ENDED}
+    slurm.cancel([id_ for id_ in wanted.values() if id_])
+
+    def cancelled(stored: Manifest) -> Manifest:
+        live = [job for job in stored.jobs if job.id in wanted and job.state not in ENDED]
+        return stored.with_jobs(
+            {job.id: replace(job, state=CANCELLED, reason="cancelled") for job in live}
+        )
+
+    stored = manifests.update(manifest.path, cancelled)
+    late = [job for job in stored.jobs if job.state == CANCELLED and job.slurm]
+    slurm.cancel([str(job.slurm) for job in late if wanted.get(job.id, job.slurm) != job.slurm])
+    return look(stored)
 
 
 def _asked() -> Answer:

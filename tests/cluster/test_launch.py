@@ -10,7 +10,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from cluster import launch, states
+from cluster import launch, states, watch
 from cluster import manifest as manifests
 from cluster.__main__ import main
 from cluster.launch import Sweep
@@ -388,6 +388,48 @@ def test_what_sbatch_refuses_of_a_later_wave_is_told_and_sent_by_the_same_comman
     sbatch.write_text(answers)
     start(never, crossed("none,level,fpgm"), detach=True)
     assert [job.slurm for job in sweeps()[1].jobs[1:]] == ["102_0", "102_1"]
+
+
+def while_sending(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Something happens each time that sbatch has taken an array, before its id is noted."""
+    real = launch.slurm.submit
+
+    def submit(*given: Any, **known: Any) -> list[str]:
+        ids = real(*given, **known)
+        happens()
+        return ids
+
+    monkeypatch.setattr(launch.slurm, "submit", submit)
+
+
+def test_what_is_cancelled_from_elsewhere_while_it_is_sent_stays_so(
+    start: Start, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled() -> None:
+        main(["cancel", sweeps()[0].folder])
+
+    while_sending(monkeypatch, cancelled)
+    assert start(never, crossed("none,level")) == [1, 1]
+    assert {job.state for job in sweeps()[0].jobs} == {"cancelled"}
+    assert fake_slurm.cancelled == ["100"]
+    assert len(fake_slurm.scripts) == 1  # the second wave is not sent any more
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("answer", ["detach", "cancel", "go on"])
+def test_an_interrupt_while_a_sweep_is_sent_asks_too(
+    answer: str, start: Start, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_sending(monkeypatch, interrupted)
+    monkeypatch.setattr(watch, "_asked", lambda: answer)
+    fake_slurm.says("100|COMPLETED\n" if answer == "go on" else "100|PENDING\n")
+    codes = {"detach": [1], "cancel": [1, 1], "go on": [0, 1]}  # the second wave was not sent
+    assert start(never, crossed("none,level")) == codes[answer]
+    assert fake_slurm.cancelled == (["100"] if answer == "cancel" else [])
+    assert sweeps()[0].jobs[1].reason == "was not sent: interrupted"
 
 
 def test_a_sweep_of_which_nothing_could_be_sent_is_not_left_waiting(

@@ -262,6 +262,18 @@ def test_a_sweep_can_be_cancelled_from_another_terminal(
     assert fake_slurm.cancelled == ["12_0", "12_1"]
 
 
+def test_an_id_that_is_noted_while_a_sweep_is_cancelled_is_cancelled_too(
+    manifest: Manifest, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = manifest.jobs[0]
+    unsent = manifest.with_jobs({"0": replace(first, slurm=None, state="waiting")})
+    fake_slurm.says("12_[0-1]|PENDING\n")
+    monkeypatch.setattr(module, "save", lambda *_: manifests.write(manifest))  # its sender notes it
+    jobs = module.cancel(unsent)
+    assert fake_slurm.cancelled == ["12_1", "12_0"]
+    assert [job.state for job in jobs] == ["cancelled", "cancelled", "committed"]
+
+
 def test_a_sweep_that_is_not_there_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nowhere"]) == 2
     assert "unknown sweep 'nowhere'" in capsys.readouterr().err
