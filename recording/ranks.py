@@ -26,6 +26,7 @@ from torch import distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
+from core.errors import ConfigError
 from models.base_model import ClassifierModule
 from models.isolation import advice_silenced
 from recording.loop import Batch, Failures, device_of, threads_set
@@ -36,15 +37,16 @@ from store.records import RecordWriter
 from store.shards import merge_shards
 
 PATIENCE = timedelta(minutes=10)
-"""How long ranks wait for each other at the ends of a pass. One that died is noticed at once."""
+"""How long ranks wait for each other before a pass. One that died is noticed at once."""
 
 FOREVER = timedelta(days=365)
-"""How long a rank waits for the next pass: meanwhile the first may train a network."""
+"""How long a rank waits for the next pass, meanwhile the first may train a network, and for the
+slowest of them to end its part."""
 
 INTERACTIVE = ("bash", "interactive")
 """Names of SLURM jobs in which somebody types, as Lightning knows them."""
 
-_orders: list[Any] = []  # the group in which the leader tells what is to be done
+_patient: list[Any] = []  # the group in which orders are given and parts handed in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,9 @@ class Step(SLURMEnvironment):
         return srun_tasks() or 1
 
 
+_steps: list[Step] = []  # what srun has started, while a block of `leading` lasts
+
+
 def srun_tasks() -> int | None:
     """Number of processes that srun has started of this command; None where it was not srun."""
     started = os.environ.get("SLURM_STEP_NUM_TASKS")
@@ -110,10 +115,10 @@ def leading() -> Iterator[bool]:
     if (srun_tasks() or 1) == 1:
         yield True
         return
-    there = Step()
+    there = _step()
     address = f"tcp://{there.main_address}:{there.main_port}"
     rank, ranks = there.global_rank(), there.world_size()
-    with _joined(address, rank, ranks), _in_orders(), _unseen_by_others():
+    with _joined(address, rank, ranks), _unseen_by_others(there):
         if rank == 0:
             try:
                 yield True
@@ -121,8 +126,25 @@ def leading() -> Iterator[bool]:
                 _order(None)
             return
         while (work := _order(None)) is not None:
-            _take_part(work, Step())
+            _take_part(work, there)
         yield False
+
+
+def _step() -> Step:
+    """What srun has started.
+
+    Raises:
+        ConfigError: It was not told how many processes a node has.
+    """
+    try:
+        return Step()
+    except RuntimeError as error:
+        raise ConfigError(
+            [
+                f"srun has started {srun_tasks()} processes without --ntasks-per-node, by which "
+                "each learns its place: give srun that option, with the number of trainer.devices"
+            ]
+        ) from error
 
 
 def run_on_ranks(job: Job, trainer_options: Mapping[str, Any], *, ranks: int) -> None:
@@ -145,7 +167,7 @@ def run_on_ranks(job: Job, trainer_options: Mapping[str, Any], *, ranks: int) ->
             error = _spawned(work, ranks)
         else:
             _order(work)
-            error = _take_part(work, Step())
+            error = _take_part(work, _steps[0])
     if error is not None:
         raise error
 
@@ -168,36 +190,30 @@ def _joined(address: str, rank: int, ranks: int) -> Iterator[None]:
     distributed.init_process_group(
         "gloo", init_method=address, rank=rank, world_size=ranks, timeout=PATIENCE
     )
+    _patient.append(distributed.new_group(timeout=FOREVER))
     try:
         yield
     finally:
+        _patient.clear()
         distributed.destroy_process_group()  # left to the end of the process, it may abort there
 
 
 @contextmanager
-def _unseen_by_others() -> Iterator[None]:
+def _unseen_by_others(step: Step) -> Iterator[None]:
     """Any other Trainer of these processes is on its own: Lightning sees srun by this variable."""
     before = os.environ.pop("SLURM_NTASKS")
+    _steps.append(step)  # another would say, without the variable, that srun is not used
     try:
         yield
     finally:
+        _steps.clear()
         os.environ["SLURM_NTASKS"] = before
-
-
-@contextmanager
-def _in_orders() -> Iterator[None]:
-    """A second group in which one may wait as long as it takes."""
-    _orders.append(distributed.new_group(timeout=FOREVER))
-    try:
-        yield
-    finally:
-        _orders.clear()
 
 
 def _order(work: Work | None) -> Work | None:
     """Hand a pass from the first rank to all, or None: there are no more."""
     box = [work]
-    distributed.broadcast_object_list(box, src=0, group=_orders[0])
+    distributed.broadcast_object_list(box, src=0, group=_patient[0])
     return box[0]
 
 
@@ -217,18 +233,21 @@ def _spawned_rank(rank: int, work: Work, ranks: int, folder: Path) -> None:
 
 
 def _take_part(work: Work, environment: ClusterEnvironment) -> Exception | None:
-    """Record this rank's samples, and merge those of all on the first; what went wrong there."""
+    """Record this rank's samples, and merge those of all on the first, which tells what failed."""
     part = _part(work, environment)
     parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, part)
+    distributed.all_gather_object(parts, part, group=_patient[0])
+    if distributed.get_rank() != 0:
+        return None
     error = next((each.error for each in parts if each.error is not None), None)
-    if error is not None and part.shard is not None:
-        remove(part.shard)
-    if error is None and distributed.get_rank() == 0:
-        try:
+    try:
+        if error is None:
             _merge(work, parts)
-        except Exception as failure:  # noqa: BLE001 - told to whoever asked for the pass
-            return _sendable(failure)
+    except Exception as failure:  # noqa: BLE001 - told to whoever asked for the pass
+        error = _sendable(failure)
+    finally:
+        for shard in (each.shard for each in parts if each.shard is not None):
+            remove(shard)  # a merge removes them too
     return error
 
 
