@@ -1,6 +1,7 @@
 """Records on disk: the rows of one pass of a model over a view, written as they come."""
 
 import errno
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,10 @@ OURS = {"key", "rows", "files"}
 
 RACES = 100
 """How often another writer may come between before we give up."""
+
+ABANDONED_S = 30 * 24 * 3600
+"""Age of rows that nobody will finish or merge: they wait for the slowest rank of their job, and a
+cluster's limit of a job's time is rarely longer than a month."""
 
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """How file systems refuse to rename a folder onto one that is there."""
@@ -85,6 +90,7 @@ class RecordWriter:
         with full_disk_told(layout.root):
             layout.records.mkdir(parents=True, exist_ok=True)
             remove_leftovers(layout.records)
+            _remove_abandoned(layout.records)
             self._folder.mkdir()
 
     def __enter__(self) -> "RecordWriter":
@@ -199,6 +205,14 @@ class RecordWriter:
             if theirs is not None:
                 _retire(target)
         raise FileExistsError(errno.EEXIST, "cannot be replaced: move it away", str(target))
+
+
+def _remove_abandoned(records: Path) -> None:
+    """Delete what killed processes of any host have left, by its age: theirs cannot be asked."""
+    for folder in (*records.glob(".*.shard"), *records.glob(".*.partial")):
+        with suppress(FileNotFoundError):  # another writer was faster
+            if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                remove(folder)
 
 
 def _renamed(folder: Path, target: Path) -> bool:

@@ -17,7 +17,13 @@ from core.errors import DataError
 from core.files import this_host
 from store.layout import Layout
 from store.quarantine import CorruptFileWarning
-from store.records import RecordWriter, StoredRecords, find_records, list_records
+from store.records import (
+    ABANDONED_S,
+    RecordWriter,
+    StoredRecords,
+    find_records,
+    list_records,
+)
 
 KEY = "0123456789abcdef"
 FILES = ["table.parquet", "logits.npy", "features.npy"]
@@ -372,6 +378,19 @@ def test_shards_of_a_killed_job_are_removed_when_the_pass_is_recorded(layout: La
         folder.mkdir(parents=True)
     record(layout)
     assert {path.name for path in layout.records.iterdir()} == {KEY, other.name}
+
+
+@pytest.mark.parametrize("suffix", ["shard", "partial"])
+@pytest.mark.parametrize(("age", "left"), [(1.1, False), (0.9, True)], ids=["old", "young"])
+def test_what_another_host_has_left_is_removed_when_nobody_will_finish_it(
+    suffix: str, age: float, left: bool, layout: Layout
+) -> None:
+    folder = layout.records / f".other.ab12cd34.elsewhere-1-1.{suffix}"
+    folder.mkdir(parents=True)
+    written = time.time() - age * ABANDONED_S
+    os.utime(folder, (written, written))
+    record(layout)
+    assert folder.exists() == left
 
 
 def record_a_million_rows(layout: Layout, width: int) -> None:
