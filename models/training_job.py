@@ -50,8 +50,8 @@ def train(
     """Train, or go on where the same training was interrupted.
 
     `last.ckpt` is what a repeated command goes on from, `best.ckpt` the epoch with the highest
-    validation accuracy, where there is a validation split. On SLURM, Lightning saves and requeues
-    the job when it is preempted.
+    validation accuracy, where there is a validation split. A job of a sweep that is preempted goes
+    on from its last epoch; one that was sent to SLURM by hand, Lightning saves and requeues.
 
     Args:
         model: Trained in place; what was zeroed in it stays zero.

@@ -80,6 +80,8 @@ def test_a_preempted_sweep_is_followed_again_after_its_login_process_was_killed(
     attached = app.cluster("attach")
     assert attached.returncode == 0, attached.stdout + attached.stderr
     assert "2 of 2 done" in attached.stdout
+    (log,) = (sweep / "logs").glob(f"{again.slurm}_0_log.err")  # SLURM requeues by itself later
+    assert "Caught signal SIGUSR2" in log.read_text()
     assert app.starts() == {"again-none": 2, "end-none": 1}
     assert len((app.results / "again-none.first").read_text().splitlines()) == 1
     count = requeues(app)

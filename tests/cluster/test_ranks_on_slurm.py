@@ -1,6 +1,7 @@
 """Several processes for one model, on a real SLURM of two nodes."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def test_a_rank_that_dies_is_missed_by_the_others(slurm: dict[str, str], tmp_pat
     late = time.time() - float((tmp_path / "died").read_text())
     assert ended.returncode != 0
     assert late < A_MINUTE
-    assert "Connection closed by peer" in ended.stderr
+    assert re.search("Connection (closed|reset) by peer", ended.stderr)  # reset: bytes were unread
     assert list_records(Layout(tmp_path)) == []
 
 
