@@ -118,7 +118,7 @@ class Command:
         said = last_lines(log, start)
         if code >= 0:
             return code, said
-        return 128 - code, [*said, f"killed by {signal.Signals(-code).name}"]
+        return 128 - code, [*said, f"killed by {_name_of(-code)}"]
 
     def _output(self, log: Path) -> AbstractContextManager[IO[bytes] | None]:
         """Where its results go: beside the log, or where SLURM has put ours."""
@@ -177,6 +177,14 @@ def threads_of_rank(environment: Mapping[str, str]) -> dict[str, str]:
     shared = int(environment["SLURM_CPUS_ON_NODE"]) // ranks
     cores = int(environment.get("SLURM_CPUS_PER_TASK", shared))
     return {"OMP_NUM_THREADS": str(max(1, cores))}
+
+
+def _name_of(number: int) -> str:
+    """Of a signal; those of real time have numbers alone."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _too_often(requeues: int, allowed: int) -> str:

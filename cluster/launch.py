@@ -115,7 +115,7 @@ class Sweep:
         Raises:
             ConfigError: Somebody does.
         """
-        lock = self.layout.root / "locks" / f"{digest}.lock"
+        lock = self.layout.lock_file(digest)
         with ExitStack() as stack:
             try:
                 kept = stack.enter_context(
@@ -335,10 +335,12 @@ class Sweep:
                     ask=_interrupted,
                     alive=runner.is_alive,
                 )
-        except (KeyboardInterrupt, SystemExit):
+        except BaseException:  # whatever ends us: nobody else would end the jobs
             processes.stop()
-            runner.join()
-            save(manifest, look(manifest))
+            if runner.ident is not None:
+                runner.join()
+            with suppress(OSError):
+                save(manifest, look(manifest))
             raise
         runner.join()
         self._conclude(manifest, [_not_started(each, processes.failures) for each in seen])
@@ -455,8 +457,10 @@ class Sweep:
 
     def _leave_nothing(self) -> None:
         (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
-        with suppress(OSError):
-            self.folder.rmdir()
+        inside = [each for each in self.folder.parents if each.is_relative_to(self.layout.root)]
+        with suppress(OSError):  # the first that holds something
+            for each in (self.folder, *inside):
+                each.rmdir()
 
     def _show_scripts(self, jobs: list[Job]) -> None:
         """The table of jobs and the scripts that would be sent."""
@@ -512,10 +516,11 @@ def _after_earlier_waves(manifest: Manifest, wave: int) -> str:
 
 
 def _not_started(seen: Seen, failures: Mapping[str, str]) -> Seen:
-    """A job that could not even be run has failed."""
-    if seen.entry.id not in failures:
+    """A job that could not even be run has failed, and so has one that nobody runs any more."""
+    if seen.entry.id not in failures and seen.state in ENDED:
         return seen
-    return replace(seen, entry=replace(seen.entry, state=FAILED, reason=failures[seen.entry.id]))
+    reason = failures.get(seen.entry.id, "was not run to its end")
+    return replace(seen, entry=replace(seen.entry, state=FAILED, reason=reason))
 
 
 def _version(name: str) -> str | None:

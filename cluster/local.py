@@ -40,7 +40,7 @@ class Processes:
             return
         try:
             command.run()
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             self.failures[command.job] = f"could not be run: {error}"
 
 

@@ -19,7 +19,22 @@ from core.errors import ConfigError, unknown
 OURS = ("job_name", "comment", "stderr_to_stdout")
 """Options of submitit that a sweep sets itself."""
 
-ALIVE = {"CONFIGURING", "COMPLETING", "RUNNING", "SIGNALING", "STAGE_OUT", "STOPPED"}
+OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "LAUNCH_FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "RECONFIG_FAIL",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""The words after which nothing comes; what is neither here nor below runs."""
+
 QUEUED = {
     "PENDING",
     "REQUEUED",
@@ -28,6 +43,7 @@ QUEUED = {
     "RESIZING",
     "SUSPENDED",
     "RESV_DEL_HOLD",
+    "SPECIAL_EXIT",
 }
 
 ANSWER_S = 60
@@ -209,7 +225,7 @@ def states(ids: Collection[str]) -> dict[str, str]:
     queue = {job: word for job, word in _pairs(_queued(ids)) if job in ids}
     gone = [job for job in ids if job not in queue]
     accounts = accounted(gone) if gone else {}
-    ended = {job: word for job, word in accounts.items() if word not in ALIVE | QUEUED}
+    ended = {job: word for job, word in accounts.items() if word in OVER}
     return {**{job: ended[job] for job in gone if job in ended}, **queue}
 
 

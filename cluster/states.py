@@ -186,10 +186,10 @@ def slurm_state(
         word: SLURM's state of it; None where SLURM does not know it.
         missing_s: For how long SLURM has not known it.
     """
-    if word in slurm.ALIVE:
-        return RUNNING, ""
     if word in slurm.QUEUED:
         return PENDING, ""
+    if word is not None and word not in slurm.OVER:
+        return RUNNING, ""
     if word == "CANCELLED":
         return CANCELLED, "cancelled"
     causes = [f"SLURM says {word}"] if word not in (None, *OWN_WORDS) else []

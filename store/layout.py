@@ -79,6 +79,10 @@ class Layout:
         """What a command line has committed."""
         return self.root / "receipts" / f"{_one_name('receipt key', key)}.json"
 
+    def lock_file(self, digest: str) -> Path:
+        """Held by who starts a sweep."""
+        return self.root / "locks" / f"{_one_name('sweep digest', digest)}.lock"
+
     def recipe_file(self, digest: str) -> Path:
         """Which artifact a baseline and a recipe have given."""
         return self.root / "recipes" / f"{_one_name('recipe digest', digest)}.json"

@@ -13,6 +13,7 @@ import pytest
 from cluster import command as commands
 from cluster.command import Command
 from cluster.progress import Progress, progress_of
+from tests.cluster.small_app import until
 
 TRAPS = """
 import signal, sys
@@ -51,9 +52,10 @@ def test_the_exit_code_and_the_last_words_are_kept(tmp_path: Path) -> None:
     assert log_of(tmp_path).splitlines()[0] == "line 1"
 
 
-def test_a_signal_counts_as_a_shell_counts_it(tmp_path: Path) -> None:
-    code, tail = command(tmp_path, "echo said >&2; kill -KILL $$").run()
-    assert (code, tail) == (137, ["said", "killed by SIGKILL"])
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (35, "signal 35")])
+def test_a_signal_counts_as_a_shell_counts_it(number: int, name: str, tmp_path: Path) -> None:
+    code, tail = command(tmp_path, f"echo said >&2; kill -{number} $$").run()
+    assert (code, tail) == (128 + number, ["said", f"killed by {name}"])
 
 
 def test_the_command_runs_in_its_folder_with_its_environment(tmp_path: Path) -> None:
@@ -106,8 +108,7 @@ def stopped(each: Command, folder: Path) -> Any:
     """What a checkpoint of a running command gives back."""
     thread = threading.Thread(target=each.run)
     thread.start()
-    while not (folder / "running").exists():
-        time.sleep(0.01)
+    until((folder / "running").exists)
     given = each.checkpoint()
     thread.join()
     return given
@@ -204,8 +205,7 @@ def test_a_signal_to_our_own_process_stops_the_command_politely(
         real(self, number)
 
     def tell() -> None:
-        while not (tmp_path / "running").exists():
-            time.sleep(0.01)
+        until((tmp_path / "running").exists)
         os.kill(os.getpid(), signal.SIGUSR2)
 
     monkeypatch.setattr(Command, "_signal", told)

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from cluster import launch, states, watch
 from cluster import manifest as manifests
 from cluster.__main__ import main
 from cluster.launch import Sweep
+from cluster.local import Processes
 from cluster.manifest import Manifest
 from core.errors import ConfigError
 from store.cells import Cell, write_cell
@@ -280,7 +283,13 @@ def test_a_dry_run_prints_the_scripts_and_sends_nothing(
     assert "compressor=level" in told
     assert told.count("#!/bin/bash") == 2
     assert fake_slurm.scripts == []
-    assert sweeps() == []
+    assert not Path("results").exists()
+
+
+def test_a_dry_run_leaves_what_was_there(start: Start, fake_slurm: FakeSlurm) -> None:
+    Path("results/runs").mkdir(parents=True)
+    start(never, crossed("none,level"), dry=True)
+    assert [path.name for path in Path("results").iterdir()] == ["runs"]
 
 
 def test_a_cluster_without_accounting_is_told_at_the_submit(
@@ -464,6 +473,37 @@ def test_processes_run_at_once_and_leave_their_logs(
     folder = Path(sweeps()[0].folder) / "logs"
     assert (folder / "0.out").read_text() == "out\n"
     assert f"log: {folder}/1.err" in told.err
+
+
+def test_a_job_that_nobody_runs_any_more_has_failed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Processes, "run", lambda _: None)  # no thread could be started
+    assert start(never, crossed("none,level"), "processes", n_jobs=2) == [1, 1]
+
+
+def test_processes_are_ended_whatever_ends_their_parent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    released, real = threading.Event(), Processes.stop
+    monkeypatch.setattr(Processes, "run", lambda _: released.wait())
+
+    def stop(self: Processes) -> None:
+        real(self)
+        released.set()
+
+    monkeypatch.setattr(Processes, "stop", stop)
+    monkeypatch.setattr(watch, "save", full)
+    monkeypatch.setattr(launch, "save", full)
+    try:
+        with pytest.raises(OSError, match="no space left"):
+            start(never, crossed("none,level"), "processes", n_jobs=2)
+        assert released.is_set()
+    finally:
+        released.set()
 
 
 CLUSTER = ("mode=cluster", "hydra.launcher.snapshot=false", "hydra.launcher.detach=true")

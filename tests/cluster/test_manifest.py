@@ -99,6 +99,17 @@ def test_a_file_system_without_locks_is_told(
         raise OSError(errno.ENOSYS, "not implemented")
 
     monkeypatch.setattr(locks.fcntl, "flock", flock)
+    locks._tell_once.cache_clear()
     with locks.claimed(tmp_path / "a" / "lock", "the same sweep", "status"):
         pass
-    assert "cannot be locked" in capsys.readouterr().err
+    with locks.held(tmp_path / "b"):
+        pass
+    assert capsys.readouterr().err.count("cannot be locked") == 1
+
+
+def test_a_lock_that_nobody_gives_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "WAIT_S", 0.0)
+    with locks.held(tmp_path / "a"), pytest.raises(TimeoutError, match=r"a has been locked by"):
+        locks.held(tmp_path / "a").__enter__()

@@ -33,6 +33,8 @@ def state_of(manifest: Manifest) -> tuple[str, str]:
     [
         ("12_0|RUNNING", "", None, ("running", "")),
         ("12_0|COMPLETING", "", 0, ("running", "")),
+        ("12_0|WORD_OF_A_LATER_SLURM", "", None, ("running", "")),
+        ("12_0|SPECIAL_EXIT", "", 1, ("pending", "")),
         ("12_[0-3%2]|PENDING", "", None, ("pending", "")),
         ("12_0|PENDING", "12_0|PREEMPTED", 143, ("pending", "")),
         ("12_0|OUT_OF_MEMORY", None, None, ("failed", "SLURM says OUT_OF_MEMORY")),
@@ -40,6 +42,7 @@ def state_of(manifest: Manifest) -> tuple[str, str]:
         ("", "12_0|RUNNING", 0, ("done", "")),
         ("", "12_0|COMPLETED", None, ("done", "")),
         ("", "12_0|RUNNING", None, ("running", UNKNOWN)),
+        ("", "12_0|WORD_OF_A_LATER_SLURM", None, ("running", UNKNOWN)),
         ("", "12_0|FAILED", 1, ("failed", "exit code 1")),
         ("", "12_0|FAILED", 137, ("failed", "killed by signal 9")),
         ("", "12_0|OUT_OF_MEMORY", 137, ("failed", f"{SAYS} OUT_OF_MEMORY, killed by signal 9")),

@@ -23,6 +23,7 @@ def test_every_kind_of_thing_has_its_own_place() -> None:
         layout.record("k"),
         layout.artifact("d"),
         layout.sweeps,
+        layout.lock_file("d"),
     ]
     assert [place.as_posix() for place in places] == [
         "results/runs/r-1/run.json",
@@ -30,6 +31,7 @@ def test_every_kind_of_thing_has_its_own_place() -> None:
         "results/records/k",
         "results/artifacts/d",
         "results/sweeps",
+        "results/locks/d.lock",
     ]
 
 
