@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 PACKAGES = {
@@ -175,7 +175,7 @@ class RealSlurm:
 
     def _accounts(self) -> None:
         data, bell = self.root / "db" / "data", self.root / "db" / "socket"
-        os.environ["MYSQL_UNIX_PORT"] = str(bell)
+        self.environment["MYSQL_UNIX_PORT"] = str(bell)
         made = self._says(
             *("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}"),
             *("--auth-root-authentication-method=socket", "--skip-test-db"),
@@ -278,13 +278,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def running(root: Path) -> Iterator[RealSlurm]:
-    """A cluster for as long as the caller wants it."""
-    cluster = RealSlurm(root)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()

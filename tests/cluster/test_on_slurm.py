@@ -118,6 +118,7 @@ def test_an_interrupted_watch_leaves_the_jobs_which_can_be_cancelled_later(
     app: SmallApp, slurm: dict[str, str]
 ) -> None:
     watching = app.start("mode=cluster", "does=wait", QUICKLY)
+    assert any(line.startswith("sweep ") for line in watching.stderr or ())  # all is sent
     until(lambda: app.starts() == {"a-none": 1})
     watching.send_signal(signal.SIGINT)
     _, told = watching.communicate(timeout=100)
