@@ -36,8 +36,8 @@ class AMC(Search):
     the candidate with the best score.
 
     Args:
-        flops_ratio: Share of the multiply-accumulates that is kept, in (0, 1); where there is a
-            `sparsity`, that takes its place.
+        flops_ratio: Share of the multiply-accumulates that is kept, in (0, 1); None for 0.5, or
+            where there is a `sparsity`, which takes its place.
         lbound: Least share of the filters of a layer that is kept, in [0, 1).
         rbound: Largest share of the filters of a layer that is kept, in (lbound, 1].
         train_episode: Candidates that are tried.
@@ -61,7 +61,7 @@ class AMC(Search):
     def __init__(
         self,
         *,
-        flops_ratio: float = KEPT,
+        flops_ratio: float | None = None,
         lbound: float = 0.2,
         rbound: float = 1.0,
         train_episode: int | None = None,
@@ -70,7 +70,8 @@ class AMC(Search):
         sparsity: float | None = None,
         **options: Any,
     ) -> None:
-        faults = _share_faults(flops_ratio, lbound, rbound)
+        kept = KEPT if flops_ratio is None else flops_ratio
+        faults = _share_faults(kept, lbound, rbound)
         faults += whole(train_episode, "train_episode", or_null=True)
         if reward not in get_args(Reward):
             faults.append(unknown("compressor.reward", reward, get_args(Reward)))
@@ -79,16 +80,16 @@ class AMC(Search):
                 f"compressor.flops_ratio counts macs: with compressor.budget={budget} pass "
                 "compressor.sparsity, the fraction of them that goes"
             )
-        if sparsity is not None and flops_ratio != KEPT:
+        if sparsity is not None and flops_ratio is not None:
             faults.append(
                 "compressor.sparsity takes the place of flops_ratio: pass one of them, got "
                 f"{sparsity!r} and {flops_ratio!r}"
             )
         if faults:
             raise ConfigError(faults)
-        wanted = 1 - flops_ratio if sparsity is None else sparsity
+        wanted = 1 - kept if sparsity is None else sparsity
         super().__init__(budget=budget, sparsity=wanted, **options)
-        self.flops_ratio = flops_ratio if sparsity is None else None
+        self.flops_ratio = kept if sparsity is None else None
         self.lbound, self.rbound, self.reward = lbound, rbound, reward
         self.train_episode: int = train_episode or self.efforts[self.effort]["train_episode"]
 
@@ -147,20 +148,20 @@ class Walk:
         high: Largest share that is kept of a layer.
 
     Raises:
-        ConfigError: The least of all layers is still too much.
+        ConfigError: The least of all layers is still too much; not told where that network cannot
+            be made, as others may.
     """
 
     def __init__(self, oracle: Oracle, budget: Budget, *, low: float, high: float) -> None:
         self.oracle, self.budget, self.low, self.high = oracle, budget, low, high
         self.names = list(oracle.filters)
         least = self.candidate(dict.fromkeys(self.names, low))
-        if not budget.is_met(oracle, least):
+        if not least.obstacle and not budget.is_met(oracle, least):
             reached = 1 - oracle.removed(least, budget.quantity)
-            why = f", which cannot be made, because {least.obstacle}" if least.obstacle else ""
             raise ConfigError(
                 [
                     f"keeping {1 - budget.sparsity:g} of the {budget.quantity} is not possible: "
-                    f"with compressor.lbound={low:g} of the filters of every layer{why}, "
+                    f"with compressor.lbound={low:g} of the filters of every layer, "
                     f"{reached:.3g} of it is left; change lbound, or keep more"
                 ]
             )
@@ -177,7 +178,8 @@ class Walk:
     def bounded(self, kept: Mapping[str, float], wanted: float) -> float:
         """The share of the next layer that is nearest to what is wanted and can be afforded.
 
-        The least one where it takes networks that cannot be made.
+        What is wanted where its cost is not known, as the least of all later layers cannot be made
+        beside it; the least one where only networks that cannot be made are narrow enough.
 
         Args:
             kept: Shares of the layers before.
@@ -185,7 +187,8 @@ class Walk:
         """
         name, later = self.names[len(kept)], self.names[len(kept) + 1 :]
         others = {**kept, **dict.fromkeys(later, self.low)}
-        if self.budget.is_met(self.oracle, self.candidate({**others, name: wanted})):
+        candidate = self.candidate({**others, name: wanted})
+        if candidate.obstacle or self.budget.is_met(self.oracle, candidate):
             return wanted
         start = _gone({**others, name: wanted})
         fit = fitted(self.oracle, self.budget, {name: 1.0}, start)

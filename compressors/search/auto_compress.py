@@ -10,6 +10,7 @@ from compressors.base import Task
 from compressors.options import whole
 from compressors.pruning.admm import ADMM, ROWS
 from compressors.pruning.coupling import width
+from compressors.resources import Resources
 from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, alike
 from compressors.search.oracle import Oracle, Scored
@@ -102,7 +103,7 @@ class AutoCompress(SimulatedAnnealing):
             walked = self._walk(oracle, goal)
             if walked is None:
                 return None
-            trained = self._trained(oracle.task, standing, walked.model, number)
+            trained = self._trained(oracle.task, standing, walked.model, number, epochs)
             epochs += 0 if trained is standing else self.admm_iterations * self.admm_epochs
             oracle.move(replace(walked, model=trained, by_edits=False, epochs=epochs))
             found = self._rest(oracle, goal, trained, epochs)
@@ -138,7 +139,7 @@ class AutoCompress(SimulatedAnnealing):
         return walked
 
     def _trained(
-        self, task: Task, standing: nn.Module, walked: nn.Module, number: int
+        self, task: Task, standing: nn.Module, walked: nn.Module, number: int, epochs: int
     ) -> nn.Module:
         """The network without the filters that the walk took out, trained towards that before.
 
@@ -147,6 +148,7 @@ class AutoCompress(SimulatedAnnealing):
             standing: Before this round; left as it is.
             walked: What the walk came to, for its widths.
             number: Of the round.
+            epochs: Of training before this round.
         """
 
         def share(layer: str) -> float:
@@ -160,9 +162,9 @@ class AutoCompress(SimulatedAnnealing):
         if not wanted:
             return standing
         selection = replace(task.selection, sparsity=wanted)
-        decision = self._admm(number).decide(
-            replace(task, model=copy.deepcopy(standing), selection=selection)
-        )
+        model, given = copy.deepcopy(standing), _further(task.given, epochs)
+        further = replace(task, model=model, selection=selection, resources=given)
+        decision = self._admm(number).decide(further)
         return cast(nn.Module, decision.model)
 
     def _admm(self, number: int) -> ADMM:
@@ -174,3 +176,13 @@ class AutoCompress(SimulatedAnnealing):
             row=self.row,
             base_algo=self.base_algo,
         )
+
+
+def _further(given: Resources, trained: int) -> Resources:
+    """The same, for a model that was trained for so many epochs."""
+
+    def train(model: nn.Module, *, epochs: int, **options: Any) -> None:
+        first = trained + options.pop("first_epoch", 0)
+        given.train(model, epochs=epochs, first_epoch=first, **options)
+
+    return replace(given, train=train)

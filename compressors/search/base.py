@@ -128,7 +128,7 @@ class Search(Compressor):
         if level is not None:
             decision.achieved["uniform_score"] = level.score
         decision.notes.extend([*oracle.notes, *task.given.said, _gone(oracle, chosen)])
-        decision.notes.extend(_failures(oracle))
+        decision.notes.extend(failures(oracle))
         decision.notes.append(
             f"{oracle.evaluations} candidates were scored: the same share of every layer removes "
             f"{budget.sparsity:g} of the {self.budget} at {_told(level)}, the search "
@@ -173,13 +173,13 @@ def _better(oracle: Oracle, level: Scored | None, found: Scored | None) -> Score
         IncompatibleModel: There is neither; the text says why.
     """
     if found is None and level is None:
-        raise IncompatibleModel(" ".join([f"{oracle.name} found nothing.", *_failures(oracle)]))
+        raise IncompatibleModel(" ".join([f"{oracle.name} found nothing.", *failures(oracle)]))
     if found is None or level is None:
         return cast(Scored, found or level)
     return level if oracle.is_better(level.score, found.score) else found
 
 
-def _failures(oracle: Oracle) -> list[str]:
+def failures(oracle: Oracle) -> list[str]:
     """How many candidates could not be made, and the most common causes."""
     if not oracle.failed:
         return []

@@ -1,7 +1,8 @@
 """How much of a network a search has to remove, and the largest candidate that does."""
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
@@ -54,7 +55,7 @@ def fitted(
 
     Filters are whole, so the way has finitely many steps, and each removes more than the one
     before: bisection finds the first that removes enough. The way ends where the narrower network
-    could not be made any more.
+    could not be made any more; where one cannot, it is taken that none behind it can.
 
     Args:
         oracle: Tells costs; nothing is scored.
@@ -76,16 +77,16 @@ def fitted(
         }
         return Fit(ratios, oracle.candidate(ratios))
 
-    low, high = -1, len(steps) - 1  # `low` removes too little, `high` enough
-    while high and at(high).candidate.obstacle:
-        high -= 1
-    if not budget.is_met(oracle, at(high).candidate):
+    def first(end: int, reached: Callable[[Candidate], bool]) -> int:
+        """The first step before `end` that gets there, or `end`."""
+        return bisect_left(range(end), True, key=lambda step: reached(at(step).candidate))
+
+    last = len(steps) - 1
+    if at(last).candidate.obstacle:
+        last = max(first(last, lambda candidate: bool(candidate.obstacle)) - 1, 0)
+    if not budget.is_met(oracle, at(last).candidate):
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = budget.is_met(oracle, at(middle).candidate)
-        low, high = (low, middle) if enough else (middle, high)
-    return at(high)
+    return at(first(last, lambda candidate: budget.is_met(oracle, candidate)))
 
 
 def alike(oracle: Oracle, budget: Budget) -> Fit | None:

@@ -128,8 +128,7 @@ class Oracle:
         """Group -> filters that its first layer has at first."""
         self.full = cost_of(task.model, task.example_inputs)
         self.notes: list[str] = []
-        self.failed: Counter[str] = Counter()
-        """Why candidates could not be made -> how many of them."""
+        self._failed: dict[tuple[Edits, str], None] = {}
         self._latencies: dict[tuple[float, ...], float] = {}
         self._progressed: Callable[[float], None] = lambda _: None
         self._place(task.model, epochs=0)
@@ -143,6 +142,11 @@ class Oracle:
         return {
             name: [n.removeprefix(prefix) for n in tied.own] for name, tied in self._tied.items()
         }
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Why candidates could not be made -> how many of them; each counts once."""
+        return Counter(why for _, why in self._failed)
 
     @property
     def is_exhausted(self) -> bool:
@@ -191,10 +195,11 @@ class Oracle:
         """
         if candidate.score is None and not candidate.obstacle:
             assert not self.is_exhausted, "ask `is_exhausted` before"
-            try:
+            obstacle = why_not(self._origin, candidate.edits, self.task.example_inputs)
+            if obstacle:
+                self._fail(candidate, obstacle)
+            else:
                 candidate.score = self._evaluated(candidate)
-            except IncompatibleModel as error:
-                self._fail(candidate, str(error))
         return candidate.score
 
     def ask(self, model: nn.Module) -> float:
@@ -214,10 +219,16 @@ class Oracle:
     def move(self, scored: Scored) -> None:
         """Stand on another model from now on: candidates are made of it, and `best` is nobody.
 
+        A group that can lose no more filters there stays as it is, and `notes` say why.
+
         Args:
             scored: What this oracle scored; it is not changed.
         """
+        before = self._tied
         self._place(scored.model, scored.epochs)
+        for name in (name for name in before if name not in self._tied):
+            why = self._survey.blind.get(self.task.prefix + name, "it cannot be followed any more")
+            self.notes.append(f"{name}: loses no more filters, because {why}")
 
     def forget(self) -> None:
         """Forget all scores: from now on, `best` is the best of what comes."""
@@ -337,17 +348,16 @@ class Oracle:
 
     def _fail(self, candidate: Candidate, obstacle: str) -> Candidate:
         candidate.obstacle = obstacle
-        self.failed[obstacle] += 1
+        self._failed[candidate.edits, obstacle] = None
         return candidate
 
     def _evaluated(self, candidate: Candidate) -> float:
-        """Score of a candidate that was not scored yet."""
-        obstacle = why_not(self._origin, candidate.edits, self.task.example_inputs)
-        if obstacle:
-            raise IncompatibleModel(obstacle)
+        """Score of a candidate that can be made and was not scored yet."""
         model = self.model(candidate)
         if self.epochs:
-            self.task.given.train(model, epochs=self.epochs, after_step=enforce)
+            self.task.given.train(
+                model, epochs=self.epochs, first_epoch=self._trained, after_step=enforce
+            )
         score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):
             epochs = self._trained + self.epochs

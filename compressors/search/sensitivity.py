@@ -8,16 +8,13 @@ from torch import nn
 
 from compressors.analysis.sensitivity import SPARSITIES, Stop, sensitivity_analysis
 from compressors.options import positive
-from compressors.search.base import CRITERIA, Search
+from compressors.search.base import CRITERIA, Search, failures
 from compressors.search.budget import ROUNDING, Budget, Fit, ceil_of, fitted
 from compressors.search.oracle import Oracle, Scored
 from core.errors import ConfigError, IncompatibleModel
 
 LEAST = 0.01
 """What a layer that tolerates nothing counts as, so that every direction leads to the budget."""
-
-
-WHY = "a network without the next share cannot be made"
 
 
 class Sensitivity(Search):
@@ -100,37 +97,40 @@ class Sensitivity(Search):
             oracle.forget()
             fit = fitted(oracle, replace(budget, sparsity=goal), speed, standing.ratios)
             score = None if fit is None else oracle.score(fit.candidate)
-            if fit is None or score is None:
-                oracle.notes.append(f"ended with {gone:.3f} of the {self.budget} removed: {WHY}")
-                return kept
-            if self._fallen(oracle, baseline, score):
-                return self._ended(oracle, kept, baseline, score, gone)
-            kept, standing = cast(Scored, oracle.best), fit.candidate
+            obstacle = self._obstacle(oracle, baseline, score)
+            if obstacle:
+                return self._ended(oracle, kept, gone, obstacle)
+            kept = cast(Scored, oracle.best)
+            standing = kept.candidate
             if budget.is_met(oracle, standing):
                 return kept
             oracle.move(kept)
             if self.scans == "each":
                 _, tolerated = self._tolerated(oracle, kept.model)
 
-    def _fallen(self, oracle: Oracle, baseline: float, score: float) -> bool:
+    def _obstacle(self, oracle: Oracle, baseline: float, score: float | None) -> str:
+        """What stands against the next iteration; empty where nothing does."""
+        if score is None:
+            return "a network without the next share cannot be made"
         drop = baseline - score if oracle.maximize else score - baseline
-        return drop > self.acc_drop_threshold + ROUNDING
-
-    def _ended(
-        self, oracle: Oracle, kept: Scored | None, baseline: float, score: float, gone: float
-    ) -> Scored:
-        """What is kept where the next iteration falls too far."""
-        what = (
+        if drop <= self.acc_drop_threshold + ROUNDING:
+            return ""
+        return (
             f"the next {self.sparsity_per_iter:g} of the {self.budget} takes the score from "
             f"{baseline:.4f} to {score:.4f}, further than acc_drop_threshold="
             f"{self.acc_drop_threshold:g}"
         )
+
+    def _ended(self, oracle: Oracle, kept: Scored | None, gone: float, obstacle: str) -> Scored:
+        """What is kept before an iteration that cannot be taken."""
         if kept is None:
-            raise IncompatibleModel(
-                f"{self.name} changes nothing: {what}; raise it, or compressor.epochs, or lower "
-                "compressor.sparsity_per_iter"
+            advice = (
+                "lower compressor.sparsity_per_iter, or raise compressor.acc_drop_threshold or "
+                "compressor.epochs"
             )
-        oracle.notes.append(f"ended with {gone:.3f} of the {self.budget} removed: {what}")
+            sentences = [f"{self.name} changes nothing: {obstacle}; {advice}", *failures(oracle)]
+            raise IncompatibleModel(". ".join(sentences))
+        oracle.notes.append(f"ended with {gone:.3f} of the {self.budget} removed: {obstacle}")
         return kept
 
     def _tolerated(self, oracle: Oracle, model: nn.Module) -> tuple[float, dict[str, float]]:

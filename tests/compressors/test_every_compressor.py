@@ -59,7 +59,7 @@ TINY: dict[str, dict[str, Any]] = {
         "sparsity_per_iter": 0.3,
     },
     "simulated_annealing": {"budget": "params", "max_evaluations": 2},
-    "amc": {"train_episode": 2, "lbound": 0.0},
+    "amc": {"flops_ratio": 0.5, "train_episode": 2, "lbound": 0.0},
     "auto_compress": {"num_iterations": 1, "admm_iterations": 1, "max_evaluations": 1},
     "admm": {"num_iterations": 2},
     "lottery_ticket": {"prune_iterations": 2, "rewind_to": str(WEIGHTS)},

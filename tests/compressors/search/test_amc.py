@@ -78,6 +78,18 @@ def test_a_share_that_goes_takes_the_place_of_that_which_is_kept() -> None:
 
 
 @pytest.mark.slow
+def test_where_the_least_of_all_layers_cannot_be_made_others_may() -> None:
+    landscape = Landscape(lambda i, j: j / 10 - i / 1000, cramped="fails")
+    way = walk(landscape)
+    assert way.bounded({}, 0.6) == 0.6  # beside two of `b` there is no such network
+    assert way.bounded({"a": 0.6}, 1.0) == pytest.approx(0.6)  # 486 + 57 j <= 870
+    assert way.bounded({}, 1.0) == pytest.approx(0.8)  # 810 + 96 is too much
+    decision = found(landscape, train_episode=8)
+    assert decision.achieved["candidates"] == len(landscape.scored) > 2
+    assert all(i + j >= 10 for i, j in landscape.scored)
+
+
+@pytest.mark.slow
 def test_episodes_that_cannot_be_made_teach_nothing() -> None:
     landscape = Landscape(lambda i, j: j / 10 - i / 1000, cramped="differs")
     decision = found(landscape, train_episode=12)
@@ -140,7 +152,7 @@ def test_fewer_products_and_fewer_errors_are_worth_more(
         ({"train_episode": 0}, "train_episode is a whole number, at least 1"),
         ({"reward": "flops"}, "unknown compressor.reward 'flops'"),
         ({"budget": "params"}, "flops_ratio counts macs: with compressor.budget=params pass"),
-        ({"sparsity": 0.3, "flops_ratio": 0.4}, "takes the place of flops_ratio.* 0.3 and 0.4"),
+        ({"sparsity": 0.3, "flops_ratio": 0.5}, "takes the place of flops_ratio.* 0.3 and 0.5"),
         ({"budget": "flops"}, "unknown compressor.budget 'flops'"),
     ],
     ids=str,

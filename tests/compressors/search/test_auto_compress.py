@@ -32,6 +32,7 @@ def test_each_round_takes_an_equal_share_of_what_is_left_and_trains_before(
     assert wide_b.trained[:2] == [(10, 10)] * 2
     between = wide_b.trained[2]
     assert wide_b.trained[2:] == [between] * 2 + [(6, 6)]
+    assert wide_b.first_epochs == [0, 1, 2, 3, 0]
     assert 870 < macs(*between) <= 0.7072 * 1740
     assert len(history(model)) == 2
     # all alike, then twice a walk of three and what came of it, and all alike after four epochs
@@ -53,6 +54,15 @@ def test_what_training_left_above_the_budget_goes_too(
     assert wide_b.scored[-1] == (6, 6)
     assert not wide_b.trained
     assert decision.notes[-1].count("untrained") == 2
+
+
+@pytest.mark.slow
+def test_candidates_of_a_later_round_go_on_with_its_epochs() -> None:
+    landscape = Landscape(lambda i, j: i / 10)
+    found(landscape, epochs=1, admm_iterations=1, max_evaluations=2)
+    # all alike, a walk of two and what it came to; another; and all alike for a second epoch
+    assert landscape.first_epochs == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [landscape.trained[n] for n in (0, 3, -1)] == [(6, 6), (10, 10), (6, 6)]
 
 
 @pytest.mark.slow

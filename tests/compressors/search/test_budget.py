@@ -1,10 +1,13 @@
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import pytest
 from torch import Tensor, nn
 
 from compressors.search.budget import Budget, fitted, uniform
+from compressors.search.oracle import Candidate, Ratios
 from core.errors import ConfigError
+from models.edits import Edits
 from tests.compressors.search.conftest import Landscape, widths
 
 
@@ -43,6 +46,31 @@ def test_a_direction_goes_as_far_as_it_has_to(wide_b: Landscape) -> None:
     assert little is not None
     assert widths(oracle.model(little.candidate)) == (9, 10)
     assert fitted(oracle, budget, {"b": 1.0}) is None  # 810 + 90 + 3 is left
+
+
+@pytest.mark.parametrize(("sparsity", "gone"), [(0.2, 0.2), (0.3, 0.3), (0.301, None)])
+def test_a_long_way_that_ends_early_takes_few_candidates(
+    sparsity: float, gone: float | None
+) -> None:
+    asked = []
+
+    class Long:
+        """A thousand filters, of which three hundred may go."""
+
+        filters: ClassVar = {"a": 1000}
+
+        def candidate(self, ratios: Ratios) -> Candidate:
+            asked.append(ratios["a"])
+            why = "too few filters" if ratios["a"] > 0.3 + 1e-9 else ""
+            return Candidate(ratios={**ratios}, edits=Edits(), params=1, macs=1, obstacle=why)
+
+        def removed(self, candidate: Candidate, _: str) -> float:
+            return 0.0 if candidate.obstacle else candidate.ratios["a"]
+
+    oracle: Any = Long()
+    fit = fitted(oracle, Budget(quantity="macs", sparsity=sparsity), {"a": 1.0})
+    assert (fit and fit.ratios["a"]) == (gone and pytest.approx(gone))
+    assert len(asked) <= 25
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def test_short_term_training_goes_on_from_step_to_step(wide_b: Landscape) -> Non
     decision = adapted(wide_b, effort="paper")
     # the same share of both is trained once more before it is compared
     assert wide_b.trained == wide_b.scored == [(6, 6), (7, 10), (10, 5), (4, 10), (7, 4), (6, 6)]
+    assert wide_b.first_epochs == [0, 0, 0, 1, 1, 1]
     assert decision.model is not None
     trained = decision.model.h.bias - wide_b.model.h.bias
     assert float(trained.detach().mean()) == pytest.approx(2)  # one epoch in each of two steps
@@ -61,7 +62,8 @@ def test_the_same_share_of_every_layer_is_trained_for_as_long() -> None:
     assert decision.model is not None
     assert widths(decision.model) == (6, 6)
     assert epochs_of(landscape.model, decision.model) == 2
-    assert (landscape.trained[-1], landscape.first_epochs[-1]) == ((6, 6), 1)
+    assert landscape.trained[-1] == (6, 6)
+    assert landscape.first_epochs == [0, 0, 0, 1, 1, 1]
     assert decision.notes[-1].endswith(
         "at a score of 0.8000 after 2 epochs of training, the search a score of 0.7500 after 2 "
         "epochs of training, so the same share of every layer was taken"

@@ -1,12 +1,13 @@
 import itertools
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from compressors.base import Task
-from compressors.pruning.filters import L1Filter
+from compressors.pruning.filters import L1Filter, Survey
 from compressors.search.oracle import Oracle
 from core.errors import IncompatibleModel
 from models.edits import history
@@ -166,6 +167,44 @@ def test_an_error_of_whoever_trains_or_scores_is_no_such_candidate(wide_b: Lands
     wide_b.train = lambda *_, **__: {}["slip"]
     with pytest.raises(KeyError, match="slip"):
         (oracle := wide_b.oracle(epochs=1)).score(oracle.candidate({"a": 0.5}))
+
+
+@pytest.mark.parametrize("part", ["train", "score"])
+def test_data_that_do_not_fit_are_no_fault_of_a_candidate(wide_b: Landscape, part: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise IncompatibleModel("other classes")
+
+    setattr(wide_b, part, refuse)
+    oracle = wide_b.oracle(epochs=1)
+    with pytest.raises(IncompatibleModel, match="other classes"):
+        oracle.score(oracle.candidate({"a": 0.5}))
+    assert not oracle.failed
+
+
+def test_what_cannot_be_made_counts_once_however_often_it_is_met() -> None:
+    oracle = Landscape(lambda *_: 0.0, cramped="fails").oracle()
+    for a in (0.5, 0.5, 0.6):
+        oracle.forget()
+        assert oracle.candidate({"a": a, "b": 0.6}).obstacle
+    assert [*oracle.failed.values()] == [2]
+
+
+def test_a_group_that_is_lost_on_the_way_is_told_once(
+    wide_b: Landscape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle, survey = wide_b.oracle(), L1Filter.survey
+
+    def without_a(pruner: L1Filter, task: Task) -> Survey:
+        seen = survey(pruner, task)
+        return replace(seen, tied=seen.tied[1:], blind={"a": "its shape is fixed"})
+
+    monkeypatch.setattr(L1Filter, "survey", without_a)
+    for ratio in (0.3, 0.5):
+        oracle.score(oracle.candidate({"a": 0.3, "b": ratio}))
+        assert oracle.best is not None
+        oracle.move(oracle.best)
+    assert oracle.notes == ["a: loses no more filters, because its shape is fixed"]
+    assert wide_b.scored == [(7, 7), (7, 5)]
 
 
 def test_an_error_in_counting_is_not_taken_for_the_network(

@@ -71,10 +71,17 @@ def test_a_first_step_that_falls_too_far_is_refused() -> None:
         pruned(Landscape(lambda i, j: (i + j) / 20))
 
 
+def test_a_first_step_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressors.search.sensitivity.fitted", lambda *_: None)
+    with pytest.raises(IncompatibleModel, match="changes nothing: a network without the next"):
+        pruned(Landscape(falling))
+
+
 def test_it_scans_again_where_it_is_wanted_and_trains_after_each_step() -> None:
     landscape = Landscape(falling)
     decision = pruned(landscape, scans="each", epochs=1)
     assert landscape.trained == [(6, 6), (7, 10), (5, 9), (6, 6)]
+    assert landscape.first_epochs == [0, 0, 1, 1]
     assert landscape.scored.count((7, 10)) == 2  # a step, and the beginning of the second scan
     assert decision.model is not None
     trained = decision.model.h.bias - landscape.model.h.bias
