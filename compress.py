@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 @main("compress_defaults")
 def compress(config: "DictConfig") -> int:
     """Make or find the artifact of a recipe and say what was achieved; or write an analysis."""
-    from evaluation.artifact import make, validate_compression
-    from reporting.compressed import compressed_text
+    from core.configuration import plain
+    from store.receipts import leave_receipt_of_files, states_before_files
 
-    if config.get("analyse") is not None:
-        validate_compression(config)
-        return _analyse(config)
-    made = make(config)
-    sys.stdout.write(compressed_text(**vars(made), color=sys.stdout.isatty()))
-    if made.folder is not None and not config.dry_run:
-        _leave_receipt(config, [made.folder, *made.exports])
+    settings = plain(config)
+    before = states_before_files(settings)
+    made = _make(config) if config.get("analyse") is None else _analyse(config)
+    leave_receipt_of_files(settings, before, made)
     return 0
 
 
-def _leave_receipt(config: "DictConfig", made: "list[Path]") -> None:
-    from omegaconf import OmegaConf
+def _make(config: "DictConfig") -> "list[Path]":
+    from evaluation.artifact import make
+    from reporting.compressed import compressed_text
 
-    from store.receipts import leave_receipt_of_files
+    made = make(config)
+    sys.stdout.write(compressed_text(**vars(made), color=sys.stdout.isatty()))
+    return [] if made.folder is None or config.dry_run else [made.folder, *made.exports]
 
-    leave_receipt_of_files(OmegaConf.to_container(config, resolve=True), made)  # type: ignore[arg-type]
 
-
-def _analyse(config: "DictConfig") -> int:
+def _analyse(config: "DictConfig") -> "list[Path]":
     from evaluation.analyses import analyse
+    from evaluation.artifact import validate_compression
     from reporting.analyses import analysis_text, write_analysis
 
+    validate_compression(config)
     if config.dry_run:
         sys.stdout.write(f"analyse={config.analyse} of {config.model_name}: nothing is made\n")
-        return 0
+        return []
     done = analyse(config)
     is_terminal = sys.stdout.isatty()
     sys.stdout.write(
@@ -49,8 +49,7 @@ def _analyse(config: "DictConfig") -> int:
     )
     files = write_analysis(done.kind, done.found, done.csv, done.folder)
     sys.stdout.write("\n" + "".join(f"{path}\n" for path in files))
-    _leave_receipt(config, files)
-    return 0
+    return files
 
 
 if __name__ == "__main__":

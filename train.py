@@ -18,9 +18,10 @@ def train(config: Any) -> None:
     from datamodules.base import ImageDataModule
     from models import training_job
     from models.base_model import ClassifierModule
-    from store.receipts import leave_receipt_of_files
+    from store.receipts import leave_receipt_of_files, states_before_files
 
     settings: Any = OmegaConf.to_container(config, resolve=True)
+    before = states_before_files(settings)
     if len(settings["datasets"]) != 1:
         raise ConfigError([f"datasets names the one to train on, got {settings['datasets']}"])
     dataset = settings["datasets"][0]
@@ -43,7 +44,7 @@ def train(config: Any) -> None:
     )
     weights = training_job.train(model, data, folder=folder, config=settings)
     sys.stdout.write(f"{weights}\n")
-    leave_receipt_of_files(settings, [weights])
+    leave_receipt_of_files(settings, before, [weights])
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from rich.progress import track
 from evaluation.cells import measured_cell
 from evaluation.plan import Plan, make_plan
 from evaluation.provenance import now, provenance
-from evaluation.subjects import subjects_of
+from evaluation.subjects import scientific, subjects_of
 from evaluation.validate import validate
 from recording.loop import threads_set
 from recording.recorder import Recorder
 from store.cells import Cell, read_cell, write_cell
 from store.disk import full_disk_told, is_of_the_disk
 from store.layout import Layout
-from store.receipts import leave_receipt
+from store.receipts import leave_receipt, states_before
 from store.runs import add_attempt, read_run, write_run
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def run(config: DictConfig) -> Outcome:
 
 
 def _run(config: DictConfig, recorder: Recorder) -> Outcome:
+    before = states_before(scientific(config, is_baseline=False))  # of the baseline too
     subjects = subjects_of(config, recorder)
     plan = make_plan(subjects, config, recorder)
     attempt = {
@@ -120,7 +121,7 @@ def _run(config: DictConfig, recorder: Recorder) -> Outcome:
     if not outcome.failed:
         leave_receipt(
             recorder.layout,
-            {subject.run.run_id: subject.run.config for subject in subjects},
+            before,
             cells={
                 run_id: [cell.name for cell in plan.cells if cell.run_id == run_id]
                 for run_id in outcome.run_ids

@@ -116,7 +116,7 @@ def _subject(
         fingerprint=identity["model"],
         seed=config.seed,
         passes=passes,
-        config=_scientific(config, is_baseline=baseline is None),
+        config=scientific(config, is_baseline=baseline is None),
         lineage={}
         if baseline is None
         else {
@@ -129,7 +129,7 @@ def _subject(
     return Subject(model=model, run=run, made=made)
 
 
-def _scientific(config: DictConfig, *, is_baseline: bool) -> dict[str, Any]:
+def scientific(config: DictConfig, *, is_baseline: bool) -> dict[str, Any]:
     """The resolved configuration without what does not decide a number of this run."""
     values = {str(key): _resolved(config[key]) for key in config if key not in LIBRARIES}
     if is_baseline:

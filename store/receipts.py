@@ -1,7 +1,7 @@
 """Receipts: what a command line committed, so that the same line need not start a process to see.
 
 A receipt is believed only while everything it names is as it was: each cell in the store, and each
-file the configuration points to.
+file the configuration points to, as it was before the command read it.
 """
 
 import logging
@@ -26,12 +26,35 @@ CODE_ASKED_FOR = "INTERPLAY_RECEIPT_CODE"
 NOT_READ = ("results_dir", "wandb", "dataset_library")
 """Keys whose paths a command does not read, or not all of them."""
 
+State = list[int] | str | None
+"""Size and time of a file, a digest of a folder, None where there is nothing."""
+
 log = logging.getLogger(__name__)
+
+
+def states_before(settings: Mapping[str, Any]) -> dict[str, State]:
+    """What each path in a configuration leads to, for the receipt of a command that begins.
+
+    Nothing is looked at where no receipt is asked for.
+    """
+    return states(settings) if os.environ.get(ASKED_FOR) else {}
+
+
+def states_before_files(config: Mapping[str, Any]) -> dict[str, State]:
+    """The same for a command that gives files and no cells.
+
+    Args:
+        config: Whole and resolved, with `datasets` and `dataset_library`.
+    """
+    library = config["dataset_library"]
+    read = {*(config["datasets"] or []), (config.get("tuning") or {}).get("dataset")}
+    settings = {key: value for key, value in config.items() if key not in NOT_READ}
+    return states_before({**settings, "read": [library[name] for name in read if name in library]})
 
 
 def leave_receipt(
     layout: Layout,
-    settings: Mapping[str, Any],
+    before: Mapping[str, State],
     *,
     cells: Mapping[str, list[str]] | None = None,
     made: Iterable[Path] = (),
@@ -42,7 +65,7 @@ def leave_receipt(
 
     Args:
         layout: The store.
-        settings: Configuration; what each path in it leads to must stay as it is.
+        before: What `states_before` saw; it must stay as it is.
         cells: Run id -> names of its cells, all committed.
         made: Files and folders that came out.
     """
@@ -52,41 +75,40 @@ def leave_receipt(
     if wanted and code_digest() != wanted:
         log.info("the code was edited meanwhile: the same command starts this job again")
         return
-    write_receipt(layout, key, cells or {}, settings, made)
+    write_receipt(layout, key, cells or {}, before, made)
 
 
-def leave_receipt_of_files(config: Mapping[str, Any], made: Iterable[Path]) -> None:
+def leave_receipt_of_files(
+    config: Mapping[str, Any], before: Mapping[str, State], made: Iterable[Path]
+) -> None:
     """The same for a command that gives files and no cells.
 
     Args:
-        config: Whole and resolved, with `results_dir`, `datasets` and `dataset_library`.
+        config: With `results_dir`.
+        before: What `states_before_files` saw.
         made: Files, and folders of files, that came out.
     """
-    library = config["dataset_library"]
-    read = {*config["datasets"], (config.get("tuning") or {}).get("dataset")}
-    settings = {key: value for key, value in config.items() if key not in NOT_READ}
-    settings["read"] = {name: library[name] for name in read if name in library}
     files = [file for path in made for file in (path.rglob("*") if path.is_dir() else [path])]
-    leave_receipt(
-        Layout(Path(config["results_dir"])), settings, made=[f for f in files if not f.is_dir()]
-    )
+    made = [file for file in files if not file.is_dir()]
+    leave_receipt(Layout(Path(config["results_dir"])), before, made=made)
 
 
 def write_receipt(
     layout: Layout,
     key: str,
     cells: Mapping[str, list[str]],
-    settings: Mapping[str, Any],
+    before: Mapping[str, State],
     made: Iterable[Path] = (),
 ) -> None:
     """Remember what lies in the store now; nothing where some of it cannot be read.
+
+    Nothing either where a file is no longer what it was: who knows which of the two was read.
 
     Args:
         layout: The store.
         key: Digest of the command line and of the code that ran it.
         cells: Run id -> names of its cells, all committed.
-        settings: Configuration; what each path in it leads to is kept: sizes and times of all
-            files, or that there is none.
+        before: Path -> what it led to before the command began.
         made: Files and folders that came out.
     """
     committed = {
@@ -100,15 +122,12 @@ def write_receipt(
         return
     if any(len(committed[run_id]) != len(set(cells[run_id])) for run_id in cells):
         return
-    paths = sorted({str(path.absolute()) for path in _paths(settings)})
+    read = {path: state for path, state in before.items() if path not in results}
+    if changed := [path for path, state in read.items() if _state(Path(path)) != state]:
+        log.info("%s has changed meanwhile: the same command starts this job again", changed[0])
+        return
     with full_disk_told(layout.root):
-        write_sealed(
-            layout.receipt_file(key),
-            {
-                "cells": committed,
-                "files": {**{path: _state(Path(path)) for path in paths}, **results},
-            },
-        )
+        write_sealed(layout.receipt_file(key), {"cells": committed, "files": {**read, **results}})
 
 
 def is_committed(layout: Layout, key: str) -> bool:
@@ -127,6 +146,12 @@ def is_committed(layout: Layout, key: str) -> bool:
     )
 
 
+def states(settings: Mapping[str, Any]) -> dict[str, State]:
+    """What each path in a configuration leads to now."""
+    paths = sorted({str(path.absolute()) for path in _paths(settings)})
+    return {path: _state(Path(path)) for path in paths}
+
+
 def _paths(value: Any) -> Iterator[Path]:
     """Every string that is the name of something on disk, or looks as if it could become one."""
     if isinstance(value, Mapping):
@@ -141,8 +166,7 @@ def _paths(value: Any) -> Iterator[Path]:
             yield path
 
 
-def _state(path: Path) -> list[int] | str | None:
-    """What a name leads to: size and time of a file, a digest of them all for a folder."""
+def _state(path: Path) -> State:
     try:
         found = path.stat()
         return _tree(path) if path.is_dir() else [found.st_size, found.st_mtime_ns]

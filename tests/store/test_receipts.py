@@ -13,6 +13,9 @@ from store.receipts import (
     is_committed,
     leave_receipt,
     leave_receipt_of_files,
+    states,
+    states_before,
+    states_before_files,
     write_receipt,
 )
 
@@ -24,7 +27,7 @@ def layout(tmp_path: Path) -> Layout:
     commit(layout)
     (tmp_path / "weights.pt").write_text("weights")
     settings = {"model": {"checkpoint": f"{tmp_path}/weights.pt", "url": "https://x/y"}, "n": [1]}
-    write_receipt(layout, "key", {"run": ["accuracy"]}, settings)
+    write_receipt(layout, "key", {"run": ["accuracy"]}, states(settings))
     return layout
 
 
@@ -80,7 +83,7 @@ def receipt_of(tmp_path: Path, setting: str) -> Layout:
     """A store with a receipt that names this path."""
     layout = Layout(tmp_path / "results")
     commit(layout)
-    write_receipt(layout, "key", {"run": ["accuracy"]}, {"root": setting})
+    write_receipt(layout, "key", {"run": ["accuracy"]}, states({"root": setting}))
     return layout
 
 
@@ -141,7 +144,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         "model": {"checkpoint": f"{tmp_path}/start.pt"},
         "dataset_library": {"a": {"root": f"{tmp_path}/images"}, "c": {"root": f"{tmp_path}/c"}},
     }
-    leave_receipt_of_files(config, [tmp_path / "made"])
+    leave_receipt_of_files(config, states_before_files(config), [tmp_path / "made"])
     return Layout(tmp_path / "results")
 
 
@@ -170,8 +173,8 @@ def test_what_has_made_nothing_leaves_no_receipt(
     monkeypatch.setenv(ASKED_FOR, "key")
     layout = Layout(tmp_path)
     config = {"results_dir": str(tmp_path), "datasets": [], "dataset_library": {}}
-    leave_receipt_of_files(config, [])
-    leave_receipt_of_files(config, [tmp_path / "gone"])
+    leave_receipt_of_files(config, {}, [])
+    leave_receipt_of_files(config, {}, [tmp_path / "gone"])
     assert not is_committed(layout, "key")
 
 
@@ -186,3 +189,19 @@ def test_only_the_code_that_was_asked_leaves_a_receipt(
     commit(layout)
     leave_receipt(layout, {}, cells={"run": ["accuracy"]})
     assert is_committed(layout, "key") == expected
+
+
+@pytest.mark.parametrize("overwritten", [True, False])
+def test_a_checkpoint_overwritten_while_it_was_evaluated_leaves_no_receipt(
+    overwritten: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ASKED_FOR, "key")
+    weights, layout = tmp_path / "weights.pt", Layout(tmp_path / "results")
+    weights.write_text("weights")
+    before = states_before({"checkpoint": str(weights)})
+    if overwritten:
+        weights.write_text("other weights")
+    commit(layout)
+    leave_receipt(layout, before, cells={"run": ["accuracy"]})
+    assert is_committed(layout, "key") != overwritten
+    assert layout.receipt_file("key").exists() != overwritten
