@@ -222,9 +222,9 @@ class FilterPruner(Compressor):
             return _only_mask(task, rank, own, sparsity, CIRCLES)
         if not taken.filters:
             count = width(task.model.get_submodule(next(iter(own))))
-            notes.append(
-                f"{names_of(task, own)}: {sparsity:g} of {count} filters rounds to nothing"
-            )
+            too_few = f"{names_of(task, own)}: {sparsity:g} of {count} filters rounds to nothing"
+            whole = f"{names_of(task, own)}: left whole, because more of its filters go together"
+            notes.append(whole if count_removed(count, sparsity) else too_few)
             return None
         others = [name for name in tie.layers if name not in own]
         note = (

@@ -11,16 +11,18 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from compressors.amount import count_removed
-from compressors.pruning.coupling import Tie, choose, filter_norms, find_tie, take, width
+from compressors.pruning.coupling import Filter, Tie, choose, find_tie, take
 from compressors.pruning.dependency import ChannelGraph, Followed, as_edits
 from compressors.pruning.labels import LabelGraph, attends
 from compressors.pruning.trial import failing_of
 from core.errors import IncompatibleModel
 from models.edits import Edits
 
-TRIAL = 0.5
-"""Sparsity at which ties are tried out."""
+TRIALS = (0.25, 0.5)
+"""Sparsities at which ties are tried out: the first at which any filter goes."""
+
+SPARED = 4
+"""One filter in so many stays in a trial where possible, so that no part loses all it has."""
 
 CIRCLES = "its filters hang together in circles"
 ALL_OR_NONE = "its filters go together or not at all"
@@ -44,7 +46,8 @@ class Ties:
     """What is tied in a network.
 
     Args:
-        found: In the order of the layers that were asked for; no layer is in two of them.
+        found: In the order of the layers that were asked for; no layer is in two of them. Of those
+            whose filters go together or not at all, none can go.
         unknown: Layer whose filters cannot go -> why.
     """
 
@@ -73,6 +76,7 @@ def find_ties(
             search.named = dict.fromkeys(search.left, str(error)) | search.named
         else:
             search.look_in(graph)
+    search.keep_coarse()
     place = {name: index for index, name in enumerate(search.layers)}
     found = sorted(search.found, key=lambda one: place[one.tie.layers[0]])
     reasons = search.tried | search.named
@@ -94,6 +98,7 @@ class _Search:
     layers: list[str]
     heads: Collection[str]
     found: list[Followable] = field(default_factory=list)
+    coarse: list[Followable] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
     tried: dict[str, str] = field(default_factory=dict)
 
@@ -125,11 +130,16 @@ class _Search:
             ties.append(tie)
             known = next((one for one in tie.layers if one in covered), "")
             if known:
-                failing[id(tie)] = f"it is tied to {known}, which was found without it"
+                failing[id(tie)] = _tied_to(known)
             elif not any(head in tie.layers for head in self.heads):
-                removal, why = _tried(graph, self.model, tie)
-                removals |= {id(tie): removal} if removal else {}
-                failing |= {id(tie): why} if why else {}
+                removal = _uneven(graph, self.model, tie)
+                if removal is None:
+                    failing[id(tie)] = CIRCLES
+                elif not removal.removed:
+                    failing[id(tie)] = ALL_OR_NONE
+                    self.coarse.append(Followable(tie=tie, graph=graph))
+                else:
+                    removals[id(tie)] = removal
         failing |= failing_of(self.model, removals, self.example_inputs)
         for tie in ties:
             if id(tie) in failing:
@@ -137,24 +147,39 @@ class _Search:
             else:
                 self.found.append(Followable(tie=tie, graph=graph))
 
+    def keep_coarse(self) -> None:
+        """Where filters go together or not at all in the first graph, and in others do not go."""
+        for one in self.coarse:
+            if any(self.tried[name] != ALL_OR_NONE for name in one.tie.layers):
+                continue
+            known = next((name for name in one.tie.layers if name in self.covered), "")
+            if known:
+                self.tried |= dict.fromkeys(one.tie.layers, _tied_to(known))
+            else:
+                self.found.append(one)
 
-def _tried(graph: Followed, model: nn.Module, tie: Tie) -> tuple[Edits | None, str]:
-    """Half of the filters of a tie as a removal, or what stands against any."""
-    norms = {name: filter_norms(model.get_submodule(name)).tolist() for name in tie.layers}
-    taken = take(
-        graph,
-        model,
-        tie,
-        lambda one: choose(
-            one,
-            model,
-            sparsity=TRIAL,
-            importance=lambda bundle: sum(norms[name][index] for name, index in bundle),
-        ),
-    )
-    if taken.touched is None:
-        return None, CIRCLES
-    if not taken.filters:
-        some = count_removed(width(model.get_submodule(tie.layers[0])), TRIAL)
-        return None, ALL_OR_NONE if some else ""
-    return as_edits(taken.touched), ""
+
+def _tied_to(known: str) -> str:
+    return f"it is tied to {known}, which was found without it"
+
+
+def _uneven(graph: Followed, model: nn.Module, tie: Tie) -> Edits | None:
+    """Some filters of a tie as a removal, most of those in front; None if more would go.
+
+    Parts that have to stay equal, which a graph may have missed, lose differently many.
+    """
+    edits = Edits()
+    for sparsity in TRIALS:
+        pick = partial(choose, model=model, sparsity=sparsity, importance=_is_spared)
+        taken = take(graph, model, tie, pick)
+        if taken.touched is None:
+            return None
+        edits = as_edits(taken.touched)
+        if taken.filters:
+            break
+    return edits
+
+
+def _is_spared(bundle: list[Filter]) -> bool:
+    """Whether filters go after the others; equals go in their order."""
+    return bundle[0][1] % SPARED == 0

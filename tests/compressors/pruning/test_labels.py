@@ -1,14 +1,17 @@
 """Channels of networks that no dependency graph follows: hand-made, a few channels wide."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from compressors.pruning.filters import L1Filter
+from compressors.pruning.criteria import RandomFilter
+from compressors.pruning.filters import FilterPruner, L1Filter
 from compressors.pruning.labels import LabelGraph
+from compressors.resources import Resources
 from compressors.selfcheck import same_function
 from core.errors import IncompatibleModel
 from models.edits import Edits, perform
@@ -32,10 +35,13 @@ def layers_that_stay(model: nn.Module) -> dict[str, str]:
     return reasons
 
 
-def check(model: nn.Module) -> Edits:
-    """Half of everything goes, and the network is the masked one."""
+def check(
+    model: nn.Module, pruner: FilterPruner | None = None, given: Resources | None = None
+) -> Edits:
+    """Some of everything goes, by default half, and the network is the masked one."""
     model = model.eval()
-    edits = L1Filter(sparsity=0.5, op_types=["default", "Linear"]).plan(model, IMAGES).edits
+    pruner = pruner or L1Filter(sparsity=0.5, op_types=["default", "Linear"])
+    edits = pruner.plan(model, IMAGES, given).edits
     narrow = copy.deepcopy(model)
     perform(narrow, edits)
     assert same_function(model, narrow, edits, IMAGES).fault == ""
@@ -178,6 +184,20 @@ def test_whole_groups_go_where_they_are_heads() -> None:
     edits = check(Mixing())
     assert not edits.masked
     assert {side: len(gone) for side, gone in edits.removed["mix"].items()} == {"in": 12, "out": 12}
+
+
+@pytest.mark.parametrize("pruner", [L1Filter, RandomFilter])
+@pytest.mark.parametrize(
+    "network",
+    [Shuffle, partial(Heads, kept=True), partial(Heads, kept=True, fused=True), Mixing],
+    ids=["shuffle", "heads", "whole heads", "groups"],
+)
+def test_whatever_is_chosen_and_however_much_it_is_removed(
+    network: Any, pruner: type[FilterPruner]
+) -> None:
+    given = Resources(batches=lambda _: [], score=lambda _: 0.0, train=lambda *_, **__: None)
+    some = pruner(sparsity=0.34, op_types=["default", "Linear"])
+    assert not check(network(), some, given).masked
 
 
 class Small(nn.Module):

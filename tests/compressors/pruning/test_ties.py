@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from compressors.analysis.dependency import channel_dependency
 from compressors.pruning.filters import L1Filter
 from compressors.pruning.labels import LabelGraph
-from compressors.pruning.ties import ALL_OR_NONE, find_ties
+from compressors.pruning.ties import find_ties
 from compressors.resources import Resources
 from compressors.search.oracle import Oracle
 
@@ -66,10 +66,35 @@ class Gated(nn.Module):
         return self.head(self.b(one * other).mean((2, 3)))
 
 
-def test_filters_that_go_all_together_stay_and_the_rest_is_found() -> None:
-    ties = find_ties(Gated().eval(), IMAGES, ["a", "b", "head"], heads=["head"])
-    assert [one.tie.layers for one in ties.found] == [["b"], ["head"]]
-    assert ties.unknown == {"a": ALL_OR_NONE}
+def test_filters_that_go_all_together_stay_whole_and_the_rest_goes() -> None:
+    decision = L1Filter(sparsity=0.5).plan(Gated().eval(), IMAGES)
+    assert decision.edits.removed.keys() == {"b", "head"}
+    assert not decision.edits.masked
+    assert decision.notes == ["a: left whole, because more of its filters go together"]
+
+
+class Halves(nn.Module):
+    """One half of the filters passes, the other goes through a layer; nothing ties them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Linear(8, 2)
+        for index, norm in enumerate([1, 2, 7, 8, 3, 4, 5, 6]):
+            self.a.weight.data[index] = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.a(x).chunk(2, dim=1)
+        x = torch.cat([one.relu(), self.b(other).relu()], dim=1)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("sparsity", "gone"), [(0.25, [0, 4]), (0.5, [0, 1, 4, 5])])
+def test_equal_halves_lose_the_same_also_where_half_would_work(
+    sparsity: float, gone: list[int]
+) -> None:
+    decision = L1Filter(sparsity=sparsity, op_names=["a"]).plan(Halves().eval(), IMAGES)
+    assert decision.edits.removed["a"]["out"] == gone
+    assert not decision.edits.masked
 
 
 class Parted(nn.Module):
