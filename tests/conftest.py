@@ -1,5 +1,6 @@
 import gc
 import io
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -112,6 +113,15 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("WANDB_ERROR_REPORTING", "false")  # else a thread of its own sends reports
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_dead_log_handlers() -> None:
+    """Forget handlers that a library made during an earlier test: their streams are closed."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if getattr(getattr(handler, "stream", None), "closed", False):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ def test_every_ratio_is_printed() -> None:
     assert answer.returncode == 0, answer.stderr
     for name in (
         "compress / torch-pruning",
-        "decide / torch-pruning",
+        "compress / (torch-pruning + bare program)",
         "the same recipe again",
     ):
         assert name in answer.stdout
