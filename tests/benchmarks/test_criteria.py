@@ -1,21 +1,13 @@
-import importlib.util
-from pathlib import Path
+import importlib
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "criteria.py"
-
 
 @pytest.fixture(scope="module")
 def criteria() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("criteria_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.criteria")
 
 
 def outcome(criteria: ModuleType, name: str, seed: int, test: float) -> Any:

@@ -1,21 +1,13 @@
-import importlib.util
-from pathlib import Path
+import importlib
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "searches.py"
-
 
 @pytest.fixture(scope="module")
 def searches() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("searches_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.searches")
 
 
 def outcome(searches: ModuleType, arm: str, seed: int, right: str) -> Any:

@@ -1,6 +1,6 @@
 """The zoo measures a network in a process of its own, keeps it, and writes its table."""
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -23,12 +23,7 @@ ACHIEVED = {
 
 @pytest.fixture(scope="module")
 def zoo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.zoo")
 
 
 def result(*notes: str) -> dict[str, Any]:
