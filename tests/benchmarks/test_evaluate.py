@@ -1,17 +1,12 @@
 """The benchmark of the harness runs and prints every ratio."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.scripts import script
 
-
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "evaluate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+bench = script("evaluate")
 
 
 def test_without_data_it_says_so() -> None:

@@ -1,19 +1,10 @@
 """The benchmark of GPUs runs on any device, and says where there is none."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.scripts import script
 
-
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *arguments]
-    unseen = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=unseen)
+bench = script("gpu", CUDA_VISIBLE_DEVICES="")
 
 
 def test_an_argument_nobody_knows_shows_those_there_are() -> None:

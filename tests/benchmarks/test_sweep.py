@@ -1,17 +1,10 @@
 """The benchmark of sweeps runs and prints every time."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.scripts import script
 
-
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "sweep.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+bench = script("sweep")
 
 
 def test_an_argument_nobody_knows_shows_those_there_are() -> None:
