@@ -50,4 +50,5 @@ class CrossSweeper(BasicSweeper):
         """Compose enough of the jobs to meet every fault of the command line."""
         from cluster.legality import enough
 
-        super().validate_batch_is_legal(enough(batch))
+        assert self.config is not None
+        super().validate_batch_is_legal(enough(batch, self.config.hydra.runtime.choices))

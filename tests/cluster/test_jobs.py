@@ -148,9 +148,19 @@ def test_the_root_of_an_override(override: str, root: str) -> None:
 
 def test_each_choice_is_composed_once_and_values_are_not() -> None:
     lines = crossed("model=a,b", "compressor=c,d", "compressor.sparsity=0.1,0.2", "seed=0,1,2")
-    composed = [" ".join(line) for line in enough(lines)]
+    composed = [" ".join(line) for line in enough(lines, {"model", "compressor"})]
     assert composed == [
         "model=a compressor=c compressor.sparsity=0.1 seed=0",
         "model=a compressor=d compressor.sparsity=0.1 seed=0",
         "model=b compressor=c compressor.sparsity=0.1 seed=0",
     ]
+
+
+def test_a_thousand_values_of_a_setting_are_composed_once() -> None:
+    lines = crossed("model_name=" + ",".join(f"m{number}" for number in range(1000)))
+    assert enough(lines, {"model"}) == [["model_name=m0"]]
+
+
+def test_a_file_of_a_group_that_is_added_is_composed() -> None:
+    lines = crossed("+model@other=a,b")
+    assert enough(lines, {"model"}) == lines
