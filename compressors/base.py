@@ -89,12 +89,14 @@ class Decision:
             several steps (`models.edits.history` knows them), or is run by another runtime.
         notes: What a reader would not expect.
         achieved: Further numbers for the report, such as how many candidates were scored.
+        compared: Whether what the edits remove was compared with what they would mask.
     """
 
     edits: Edits = field(default_factory=Edits)
     model: nn.Module | None = None
     notes: list[str] = field(default_factory=list)
     achieved: dict[str, Any] = field(default_factory=dict)
+    compared: bool = False
 
     @property
     def changes_nothing(self) -> bool:
@@ -219,7 +221,7 @@ class Compressor(ABC):
         if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
             after.baseline = model.baseline or model
         inputs = example_inputs.to(_device(model))
-        edits = decision.edits if decision.model is None else None
+        edits = None if decision.compared or decision.model is not None else decision.edits
         checked = verify(model, after, edits, inputs, untouched=untouched)
         requested = {
             "compressor": self.name,

@@ -85,7 +85,12 @@ def open_attention() -> Iterator[None]:
 
 
 def latency_ratio(
-    before: nn.Module, after: nn.Module, inputs: Tensor, *, seconds: float = 0.2
+    before: nn.Module,
+    after: nn.Module,
+    inputs: Tensor,
+    *,
+    seconds: float = 0.2,
+    warm: bool = False,
 ) -> float:
     """Processor time of `after` over that of `before`, below 1 where it became faster.
 
@@ -97,9 +102,11 @@ def latency_ratio(
         after: In eval mode.
         inputs: One batch.
         seconds: Stop after the round that passes this much processor time.
+        warm: Whether both have seen a batch of this shape before.
     """
     with torch.inference_mode():
-        before(inputs), after(inputs)
+        if not warm:
+            before(inputs), after(inputs)
         times = {id(before): 0.0, id(after): 0.0}
         while sum(times.values()) < seconds:
             for model in (before, after, after, before):

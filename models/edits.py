@@ -65,10 +65,10 @@ class Edits:
         """Whether nothing is done."""
         return not (self.removed or self.masked or self.replaced)
 
-    def merge(self, other: "Edits") -> "Edits":
-        """Union with edits decided on the same model; both have one numbering.
+    def merge(self, *others: "Edits") -> "Edits":
+        """Union with edits decided on the same model; all have one numbering.
 
-        Of two replacements of a layer, that of `other` counts.
+        Of several replacements of a layer, the last counts.
 
         Example:
             >>> one = Edits(removed={"a": {"out": [0]}})
@@ -76,14 +76,15 @@ class Edits:
             {'a': {'out': [0, 1], 'in': [3]}}
         """
         removed: dict[str, dict[Side, list[int]]] = {}
-        for edits in (self, other):
+        masked: dict[str, Tensor] = {}
+        replaced: dict[str, Mapping[str, Any]] = {}
+        for edits in (self, *others):
             for name, sides in edits.removed.items():
                 for side, channels in sides.items():
                     removed.setdefault(name, {}).setdefault(side, []).extend(channels)
-        masked = dict(self.masked)
-        for name, mask in other.masked.items():
-            masked[name] = masked[name] | mask if name in masked else mask
-        replaced = {**self.replaced, **other.replaced}
+            for name, mask in edits.masked.items():
+                masked[name] = masked[name] | mask if name in masked else mask
+            replaced |= edits.replaced
         return Edits(removed=removed, masked=masked, replaced=replaced)
 
     def to_json(self) -> dict[str, Any]:

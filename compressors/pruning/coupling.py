@@ -157,18 +157,20 @@ def _sizes(
     model: nn.Module, bundles: list[list[Filter]], counted: Mapping[Filter, set[Channel]]
 ) -> dict[tuple[str, Side], int]:
     """Channels that are counted together, of each side of a module."""
+    keys = {channel[:2] for some in counted.values() for channel in some}
+    sides = {(name, side): model.get_submodule(name) for name, side in keys}
+    whole = {key: _channel_count(m, key[1]) for key, m in sides.items()}
+    size = {key: whole[key] // group_count(m, key[1]) for key, m in sides.items()}
+    if size == whole:  # no groups
+        return whole
     channels = [set().union(*(counted.get(one, ()) for one in bundle)) for bundle in bundles]
-    sides = {(name, side): model.get_submodule(name) for some in channels for name, side, _ in some}
-    size = {key: _channel_count(m, key[1]) // group_count(m, key[1]) for key, m in sides.items()}
     divided = {
         (name, side)
         for some in channels
         for (name, side, _), count in _places(some, size).items()
         if count < size[name, side]
     }
-    return {
-        key: size[key] if key in divided else _channel_count(m, key[1]) for key, m in sides.items()
-    }
+    return {key: size[key] if key in divided else whole[key] for key in sides}
 
 
 def take(graph: Followed, model: nn.Module, tie: Tie, pick: Callable[[Tie], list[Filter]]) -> Taken:

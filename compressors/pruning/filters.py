@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from compressors.pruning.dependency import Followed, as_edits
 from compressors.pruning.level import smallest
 from compressors.pruning.ties import CIRCLES, find_ties
 from compressors.pruning.trial import failing_of as failing_on
-from compressors.pruning.trial import obstacle_to, union
+from compressors.pruning.trial import try_out, union
 from core.errors import ConfigError
 from models.edits import Edits
 
@@ -134,8 +134,11 @@ class FilterPruner(Compressor):
         """Rank, choose, and try every removal out."""
         proposals, notes = self._proposals(task, self.survey(task))
         removals = [p.removal for p in proposals if p.removal is not None]
-        works = not obstacle_to(task.model, removals, task.example_inputs)
-        return settle(task, proposals, notes, works=works)
+        trial = try_out(task.model, union(removals), task.example_inputs)
+        if trial.fault:
+            return settle(task, proposals, notes)
+        decision = settle(task, proposals, [*notes, *[trial.note] * bool(trial.note)], works=True)
+        return replace(decision, compared=not decision.edits.masked)
 
     def _proposals(self, task: Task, survey: Survey) -> tuple[list[Proposal], list[str]]:
         """What the survey allows, and sentences about it."""

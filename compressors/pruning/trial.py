@@ -5,14 +5,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
-from compressors.selfcheck import same_function
+from compressors.selfcheck import Comparison, same_function
 from models.edits import Edits, perform
 
 NOT_TOGETHER = "the removals do not work together"
 
 
 def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
-    """What stands against a removal, after `because`; empty where nothing does.
+    """What stands against a removal, after `because`; empty where nothing does."""
+    return try_out(model, edits, inputs).fault
+
+
+def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Comparison:
+    """Carry a removal out on a copy and compare; the fault fits after `because`.
 
     Args:
         model: In eval mode; left as it is.
@@ -26,11 +31,12 @@ def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
         for name, module in edited.named_modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(_noting(last, name))
-        return same_function(model, edited, edits, inputs).fault
+        return same_function(model, edited, edits, inputs)
     except Exception as error:  # noqa: BLE001 - whatever the narrower network trips over
         where = f" at {last[0]}" if last[0] else ""
         text = (str(error).splitlines() or [""])[0]
-        return f"the narrower network fails{where} ({type(error).__name__}: {text})"
+        fault = f"the narrower network fails{where} ({type(error).__name__}: {text})"
+        return Comparison(fault=fault)
 
 
 def failing_of(model: nn.Module, removals: Mapping[int, Edits], inputs: Tensor) -> dict[int, str]:
@@ -49,10 +55,7 @@ def obstacle_to(model: nn.Module, removals: Collection[Edits], inputs: Tensor) -
 
 def union(parts: Iterable[Edits | None]) -> Edits:
     """All edits of one numbering as one."""
-    together = Edits()
-    for part in parts:
-        together = together if part is None else together.merge(part)
-    return together
+    return Edits().merge(*(part for part in parts if part is not None))
 
 
 def _failing_among(
