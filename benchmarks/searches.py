@@ -5,8 +5,9 @@ every layer until it has `macs` times fewer multiply-accumulates; the searches m
 multiply-accumulates as it has, or as many parameters. Both sides score as many networks on images
 8000-9999 of data_batch_1 before any training: the searches shift shares between layers; the control
 tries other filters at the same shares, by weights that are scaled at random, l1_filter's own choice
-among them. The best of each side is fine-tuned for the same epochs on images 0-7999, in the same
-order, and tested once; the test is paired, image by image (McNemar, exact).
+among them. BatchNorm statistics are estimated anew before every score. The best of each side is
+fine-tuned for the same epochs on images 0-7999, in the same order, and tested once; the test is
+paired, image by image (McNemar, exact).
 
     python benchmarks/searches.py data_dir=PATH
 
@@ -43,6 +44,7 @@ from compressors.pruning.filters import L1Filter  # noqa: E402
 from compressors.search.auto_compress import AutoCompress  # noqa: E402
 from compressors.search.base import Search  # noqa: E402
 from compressors.search.net_adapt import NetAdapt  # noqa: E402
+from compressors.search.norms import estimate_norms  # noqa: E402
 from compressors.search.sensitivity import Sensitivity  # noqa: E402
 from compressors.search.simulated_annealing import SimulatedAnnealing  # noqa: E402
 from measurements.functional.paired import mcnemar  # noqa: E402
@@ -62,6 +64,9 @@ STEP = 1 / 64
 
 NOISE = 0.2
 """Deviation of the logarithm of what the control scales weights by."""
+
+STATISTICS_SAMPLES = 1024
+"""Of the images that are tuned on."""
 
 Network = tuple[nn.Module, float]
 """With its score."""
@@ -151,8 +156,10 @@ class Bench:
     def control(self, seed: int) -> Network:
         """The same shares of all layers; the best of several choices of filters."""
         best: Network | None = None
+        batches = self.data.resources(seed).batches
         for weights in self._weights(seed):
             model = self._removed(weights)
+            estimate_norms(model, batches(STATISTICS_SAMPLES))
             score = accuracy(model, self.data.held_out)
             if best is None or score > best[1]:
                 best = model, score
@@ -164,6 +171,7 @@ class Bench:
         count = {"macs": lambda net: count_macs(net, self.image), "params": size}[budget]
         gone = 1 - count(self.uniform) / count(self.baseline)
         options = {"budget": budget, "sparsity": gone, "epochs": 0}
+        options["statistics_samples"] = STATISTICS_SAMPLES
         recipe = SEARCHES[name](max_evaluations=self.candidates, **options)
         decision = recipe.plan(self.baseline, self.data.test[0][:2], self.data.resources(seed))
         model = decision.model or copy.deepcopy(self.baseline)

@@ -38,6 +38,8 @@ class Search(Compressor):
         effort: What options left None are: a name in `efforts`.
         epochs: Of training before each candidate is scored.
         max_evaluations: Candidates that may be scored.
+        statistics_samples: Of the tuning data; on so many the BatchNorm statistics of a candidate
+            that is not trained are estimated anew, and come out with it; 0 leaves them.
         **selection: Those of Compressor; all entries have one sparsity.
     """
 
@@ -57,6 +59,7 @@ class Search(Compressor):
         effort: str = "quick",
         epochs: int | None = None,
         max_evaluations: int | None = None,
+        statistics_samples: int = 1024,
         **selection: Any,
     ) -> None:
         faults = [
@@ -71,6 +74,7 @@ class Search(Compressor):
         ]
         faults += whole(epochs, "epochs", least=0, or_null=True)
         faults += whole(max_evaluations, "max_evaluations", or_null=True)
+        faults += whole(statistics_samples, "statistics_samples", least=0)
         if faults:
             raise ConfigError(faults)
         super().__init__(**selection)
@@ -79,6 +83,7 @@ class Search(Compressor):
         self.optimize_mode = optimize_mode
         self.epochs: int = preset["epochs"] if epochs is None else epochs
         self.max_evaluations: int | None = max_evaluations or preset.get("max_evaluations")
+        self.statistics_samples = statistics_samples
         if not self.epochs:
             self.needs = self.needs - {"train"}  # type: ignore[misc]
 
@@ -109,6 +114,7 @@ class Search(Compressor):
             "effort": self.effort,
             "epochs": self.epochs,
             "max_evaluations": self.max_evaluations,
+            "statistics_samples": self.statistics_samples,
         }
 
     def decide(self, task: Task) -> Decision:
@@ -154,6 +160,7 @@ class Search(Compressor):
             CRITERIA[self.base_algo](sparsity=0.5),
             name=self.name,
             epochs=self.epochs,
+            statistics_samples=self.statistics_samples,
             maximize=self.optimize_mode == "maximize",
             max_evaluations=self.max_evaluations,
             clock=self.clock,

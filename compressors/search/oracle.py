@@ -21,7 +21,8 @@ from compressors.cost import cost_of, latency_ratio
 from compressors.forecast import in_words
 from compressors.pruning.coupling import width
 from compressors.pruning.filters import FilterPruner, Survey, Tied, failing_of, names_of
-from compressors.pruning.trial import why_not
+from compressors.pruning.trial import union, why_not
+from compressors.search.norms import estimate_norms
 from core.errors import IncompatibleModel, unknown
 from models.edits import Edits, enforce, perform
 
@@ -101,6 +102,8 @@ class Oracle:
         pruner: The criterion.
         name: Of the search, shown beside the progress.
         epochs: Of training before a candidate is scored.
+        statistics_samples: Of the tuning data, on which the BatchNorm statistics of a candidate
+            that is not trained are estimated anew before it is scored; 0 leaves them.
         maximize: Whether a higher score is better.
         max_evaluations: How many candidates may be scored; None for any number.
         clock: Compares latencies.
@@ -116,13 +119,14 @@ class Oracle:
         *,
         name: str = "search",
         epochs: int = 0,
+        statistics_samples: int = 0,
         maximize: bool = True,
         max_evaluations: int | None = None,
         clock: Clock = CLOCK,
     ) -> None:
         self.task, self.pruner, self.name = task, pruner, name
         self.epochs, self.maximize, self.max_evaluations = epochs, maximize, max_evaluations
-        self.clock = clock
+        self.statistics_samples, self.clock = statistics_samples, clock
         self.evaluations = 0
         self.filters: dict[str, int] = {}
         """Group -> filters that its first layer has at first."""
@@ -162,9 +166,7 @@ class Oracle:
         for name in ratios:
             if name not in self.filters:
                 raise LookupError(unknown("group", name, self.filters))
-        edits = Edits()
-        for name in self._tied:
-            edits = edits.merge(self._removal(name, ratios.get(name, 0.0)))
+        edits = union(self._removal(name, ratios.get(name, 0.0)) for name in self._tied)
         if edits not in self._candidates:
             self._candidates[edits] = self._costed(edits)
         return self._candidates[edits]
@@ -353,16 +355,29 @@ class Oracle:
 
     def _evaluated(self, candidate: Candidate) -> float:
         """Score of a candidate that can be made and was not scored yet."""
-        model = self.model(candidate)
+        model, anew = self.model(candidate), False
         if self.epochs:
             self.task.given.train(
                 model, epochs=self.epochs, first_epoch=self._trained, after_step=enforce
             )
+        elif self.statistics_samples:
+            anew = self._estimate_norms(model)
         score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):
             epochs = self._trained + self.epochs
-            by_edits = self._origin is self.task.model and not epochs
+            by_edits = self._origin is self.task.model and not epochs and not anew
             self.best = Scored(
                 candidate=candidate, model=model, by_edits=by_edits, score=score, epochs=epochs
             )
         return score
+
+    def _estimate_norms(self, model: nn.Module) -> bool:
+        """Of an untrained candidate; a note tells it once."""
+        if not estimate_norms(model, self.task.given.batches(self.statistics_samples)):
+            return False
+        note = (
+            "BatchNorm statistics of untrained candidates were estimated anew, on up to "
+            f"{self.statistics_samples} samples of the tuning data"
+        )
+        self.notes += [note] * (note not in self.notes)
+        return True
