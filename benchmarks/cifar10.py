@@ -124,9 +124,3 @@ def quieten() -> None:
     """Neither advice of Lightning nor notes of the compressors."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-
-
-def say(text: str) -> None:
-    """Print a line."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,14 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import cpu_seconds, options_of, say  # noqa: E402
+
 DEFAULTS = {"rounds": "2", "size": "224", "network": "resnet50"}
 
 
 def main() -> None:
     """Print every ratio."""
-    options = {**DEFAULTS, **dict(argument.partition("=")[::2] for argument in sys.argv[1:])}
-    if set(options) != set(DEFAULTS):
-        sys.exit(__doc__)
+    options = options_of(__doc__, DEFAULTS)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     bench = Bench(options["network"], int(options["size"]))
@@ -159,23 +158,10 @@ class Bench:
         return torch.export.load(file).module()
 
 
-def cpu_seconds(run: Callable[[], Any]) -> float:
-    """CPU time of this process while `run` runs."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
-
-
 def ratio(name: str, above: list[float], below: list[float]) -> None:
     """Print a ratio of minima and of medians."""
     medians = statistics.median(above) / statistics.median(below)
     say(f"{name}: {min(above) / min(below):.2f} minima, {medians:.2f} medians")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

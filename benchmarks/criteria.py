@@ -32,7 +32,8 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.cifar10 import Data, accuracy, published, quieten, say, tune  # noqa: E402
+from benchmarks.cifar10 import Data, accuracy, published, quieten, tune  # noqa: E402
+from benchmarks.command import options_of, say  # noqa: E402
 from compressors.base import Compressor  # noqa: E402
 from compressors.cost import count_macs  # noqa: E402
 from compressors.pruning.agp import AGP  # noqa: E402
@@ -100,14 +101,16 @@ class Outcome:
 
 def main() -> None:
     """Fine-tune what is missing, then print the table."""
-    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-    known = {"data_dir", "only", "seeds", "epochs", "macs", "train", "results"}
+    text = f"{__doc__}\n    criteria: {', '.join(CRITERIA)}"
+    given = options_of(
+        text, {}, optional={"data_dir", "only", "seeds", "epochs", "macs", "train", "results"}
+    )
     if not given:
         say("needs data_dir=PATH, a folder with cifar10/ and weights/resnet20-12fca82f.th: skipped")
         return
     names = given.get("only", ",".join(CRITERIA)).split(",")
-    if set(given) - known or "data_dir" not in given or set(names) - set(CRITERIA):
-        sys.exit(f"{__doc__}\n    criteria: {', '.join(CRITERIA)}")
+    if "data_dir" not in given or set(names) - set(CRITERIA):
+        sys.exit(text)
     quieten()
     folder = Path(given["data_dir"])
     train = int(given.get("train", 8000))

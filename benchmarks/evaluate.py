@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from itertools import islice
@@ -28,6 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.command import cpu_seconds, options_of, say  # noqa: E402
 
 MEASUREMENTS = (
     "accuracy",
@@ -54,13 +55,13 @@ main()
 
 def main() -> None:
     """Print every ratio."""
-    options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    options = options_of(__doc__, {}, optional=("data_dir", "rounds", "limit", "only"))
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     if not options:
         say("needs data_dir=PATH, a folder with cifar10/ and weights/resnet20-12fca82f.th: skipped")
         return
-    if set(options) - {"data_dir", "rounds", "limit", "only"} or "data_dir" not in options:
+    if "data_dir" not in options:
         sys.exit(__doc__)
     if "only" in options:  # a fresh process of the memory benchmark
         say(json.dumps(peak_of(options)))
@@ -235,13 +236,6 @@ def peak_of(options: dict[str, str]) -> dict[str, int]:
     return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of this process, all threads, while `run` runs."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
-
-
 def child_seconds(command: list[str]) -> float:
     """CPU time of a child process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -254,12 +248,6 @@ def ratio(name: str, above: list[float], below: list[float], aim: str) -> None:
     """Print a ratio of minima and of medians."""
     medians = statistics.median(above) / statistics.median(below)
     say(f"{name}: {min(above) / min(below):.3f} minima, {medians:.3f} medians ({aim})")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

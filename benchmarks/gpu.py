@@ -30,6 +30,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import options_of, say  # noqa: E402
+
 DEFAULTS = {
     "device": "cuda",
     "images": "8192",
@@ -48,8 +50,8 @@ JPEG_SIZE, JPEG_QUALITY = (500, 375), 90
 
 def main() -> None:
     """Print every rate."""
-    options = {**DEFAULTS, **dict(argument.partition("=")[::2] for argument in sys.argv[1:])}
-    if set(options) != set(DEFAULTS) or options["compiled"] not in COMPILED:
+    options = options_of(__doc__, DEFAULTS)
+    if options["compiled"] not in COMPILED:
         sys.exit(__doc__)
     import torch
 
@@ -222,12 +224,6 @@ def seconds(run: Callable[[], Any], device: Any) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

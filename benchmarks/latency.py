@@ -17,7 +17,6 @@ import importlib.util
 import logging
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import cpu_seconds, options_of, say  # noqa: E402
+
 DEFAULTS = {"rounds": "20", "size": "224", "network": "resnet18", "openvino": "auto"}
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
 CALIBRATION_IMAGES = 32
@@ -33,9 +34,7 @@ CALIBRATION_IMAGES = 32
 
 def main() -> None:
     """Print every ratio."""
-    options = {**DEFAULTS, **dict(argument.partition("=")[::2] for argument in sys.argv[1:])}
-    if set(options) != set(DEFAULTS):
-        sys.exit(__doc__)
+    options = options_of(__doc__, DEFAULTS)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     bench = Bench(options["network"], int(options["size"]))
@@ -181,21 +180,8 @@ def cpu_info(field: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
-def cpu_seconds(run: Callable[[], Any]) -> float:
-    """CPU time of this process while `run` runs."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
-
-
 def _unused(*_: object, **__: object) -> Any:
     raise AssertionError("nothing is scored or trained here")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import cpu_seconds, options_of, say  # noqa: E402
+
 DEFAULTS = {"samples": "50000", "classes": "1000", "rounds": "3", "batch": "500"}
 MB = 2**20
 
 
 def main() -> None:
     """Print every ratio."""
-    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-    if set(given) - {*DEFAULTS, "only"}:
-        sys.exit(__doc__)
-    options = {**DEFAULTS, **given}
+    options = options_of(__doc__, DEFAULTS, optional=("only",))
     bench = Bench(*(int(options[name]) for name in ("samples", "classes", "batch")))
     if "only" in options:  # a fresh process of the memory benchmark
         getattr(bench, options["only"])()
@@ -174,23 +172,10 @@ class Bench:
         return metrics.compute()
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of this process while `run` runs."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
-
-
 def ratio(name: str, above: list[float], below: list[float]) -> None:
     """Print a ratio of minima and of medians."""
     medians = statistics.median(above) / statistics.median(below)
     say(f"{name}: {min(above) / min(below):.3f} minima, {medians:.3f} medians")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.cifar10 import Data, accuracy, hits, published, quieten, say, tune  # noqa: E402
+from benchmarks.cifar10 import Data, accuracy, hits, published, quieten, tune  # noqa: E402
+from benchmarks.command import options_of, say  # noqa: E402
 from compressors.cost import count_macs  # noqa: E402
 from compressors.pruning.filters import L1Filter  # noqa: E402
 from compressors.search.auto_compress import AutoCompress  # noqa: E402
@@ -102,14 +103,16 @@ class Outcome:
 
 def main() -> None:
     """Do what is missing, then print the table."""
-    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-    known = {"data_dir", "only", "candidates", "seeds", "epochs", "macs", "results"}
+    text = f"{__doc__}\n    searches: {', '.join(SEARCHES)}"
+    given = options_of(
+        text, {}, optional={"data_dir", "only", "candidates", "seeds", "epochs", "macs", "results"}
+    )
     if not given:
         say("needs data_dir=PATH, a folder with cifar10/ and weights/resnet20-12fca82f.th: skipped")
         return
     names = given.get("only", "simulated_annealing").split(",")
-    if set(given) - known or "data_dir" not in given or set(names) - set(SEARCHES):
-        sys.exit(f"{__doc__}\n    searches: {', '.join(SEARCHES)}")
+    if "data_dir" not in given or set(names) - set(SEARCHES):
+        sys.exit(text)
     quieten()
     epochs, times = int(given.get("epochs", 3)), float(given.get("macs", 2.1))
     bench = Bench(Path(given["data_dir"]), int(given.get("candidates", 24)), times, names)

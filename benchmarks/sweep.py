@@ -30,6 +30,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import options_of, say  # noqa: E402
+
 DEFAULTS = {
     "jobs": "20",
     "processes": "2",
@@ -42,8 +44,8 @@ CELLS_A_RUN, VALUES_A_CELL = 100, 10
 
 def main() -> None:
     """Print every time."""
-    options = {**DEFAULTS, **dict(argument.partition("=")[::2] for argument in sys.argv[1:])}
-    if set(options) != set(DEFAULTS) or options["slurm"] not in ("true", "false"):
+    options = options_of(__doc__, DEFAULTS)
+    if options["slurm"] not in ("true", "false"):
         sys.exit(__doc__)
     jobs = int(options["jobs"])
     if jobs:
@@ -262,12 +264,6 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
     result = run()
     return time.perf_counter() - started, result
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
