@@ -1,8 +1,8 @@
+import importlib
+
 import pytest
 
-from tests.benchmarks.scripts import script
-
-command = script("command")
+command = importlib.import_module("benchmarks.command")
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, str]:
