@@ -53,7 +53,8 @@ class Compressed:
 
     Args:
         model: What came out.
-        edits: The only step; empty where there were several, or none: see `models.edits.history`.
+        edits: What makes it of what went in; empty where weights or statistics changed as well, or
+            in several steps: see `models.edits.history`.
         report: About it.
         before: What went in, bit-identical.
         program: What the checks exported: `models.artifacts.save_artifact` need not do it again.

@@ -360,7 +360,7 @@ class Oracle:
             self.task.given.train(
                 model, epochs=self.epochs, first_epoch=self._trained, after_step=enforce
             )
-        elif self.statistics_samples:
+        elif self.statistics_samples and not candidate.edits.is_empty:
             anew = self._estimate_norms(model)
         score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):

@@ -11,6 +11,7 @@ from compressors.resources import Resources
 from compressors.search.norms import estimate_norms
 from compressors.search.oracle import Oracle
 from compressors.search.simulated_annealing import SimulatedAnnealing
+from core.errors import IncompatibleModel
 from models.edits import history
 
 LABELS = torch.zeros(3, dtype=torch.int64)
@@ -99,6 +100,12 @@ def test_zero_samples_leave_the_statistics() -> None:
     assert asked.best is not None
     assert asked.best.decision().model is None
     assert not any("BatchNorm" in note for note in asked.notes)
+
+
+def test_statistics_alone_are_no_compression() -> None:
+    recipe = SimulatedAnnealing(sparsity=0.0, statistics_samples=2)
+    with pytest.raises(IncompatibleModel, match="changes nothing"):
+        recipe.compress(Normed(), batch(1.0, 3.0)[0], GIVEN)
 
 
 def test_a_search_hands_its_samples_on_and_records_them() -> None:
