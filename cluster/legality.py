@@ -31,8 +31,9 @@ def enough(lines: Sequence[Sequence[str]], groups: Collection[str]) -> list[Sequ
 
 
 def _matter(override: str, groups: Collection[str]) -> str:
-    """What of an override decides whether a job composes; one that adds may add a group."""
+    """What of an override decides whether a job composes; `+key` may add a file of a group."""
     key, _, value = override.partition("=")
-    if key in groups or key.startswith("+"):
+    adds_file = key.startswith("+") and "." not in key.partition("@")[0]
+    if key in groups or adds_file:
         return f"{root_of(override)}={value}"
     return key

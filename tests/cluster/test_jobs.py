@@ -156,11 +156,13 @@ def test_each_choice_is_composed_once_and_values_are_not() -> None:
     ]
 
 
-def test_a_thousand_values_of_a_setting_are_composed_once() -> None:
-    lines = crossed("model_name=" + ",".join(f"m{number}" for number in range(1000)))
-    assert enough(lines, {"model"}) == [["model_name=m0"]]
+@pytest.mark.parametrize("key", ["model_name", "model.width", "+trainer.limit", "++model.width"])
+def test_a_thousand_values_of_a_setting_are_composed_once(key: str) -> None:
+    lines = crossed(f"{key}=" + ",".join(f"m{number}" for number in range(1000)))
+    assert enough(lines, {"model"}) == [[f"{key}=m0"]]
 
 
-def test_a_file_of_a_group_that_is_added_is_composed() -> None:
-    lines = crossed("+model@other=a,b")
-    assert enough(lines, {"model"}) == lines
+@pytest.mark.parametrize("key", ["+model@other.place", "hydra/launcher"])
+def test_a_file_of_a_group_is_composed(key: str) -> None:
+    lines = crossed(f"{key}=a,b")
+    assert enough(lines, {"model", "hydra/launcher"}) == lines
