@@ -254,7 +254,7 @@ class Compressor(ABC):
             decision = self.decide(task)
         only_trained = "train" in self.needs and _same_steps(model, decision.model)
         if decision.changes_nothing or only_trained:
-            raise IncompatibleModel(" ".join([f"{self.name} changes nothing.", *decision.notes]))
+            raise IncompatibleModel(f"{self.name} changes nothing. {'; '.join(decision.notes)}")
         return replace(decision, notes=[*_head_notes(task), *decision.notes])
 
     def layers(self, model: nn.Module, example_inputs: Tensor) -> list[str]:

@@ -182,7 +182,7 @@ def sensitivity_analysis(
         if scan.unmeasured:
             found.unmeasured[name] = scan.unmeasured
     if not found.scores:
-        raise IncompatibleModel(" ".join(["no layer can be pruned.", *found.left_out.values()]))
+        raise IncompatibleModel(f"no layer can be pruned. {'; '.join(found.left_out.values())}")
     return found
 
 

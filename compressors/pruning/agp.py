@@ -186,7 +186,7 @@ class Gradual:
         if step.edits.masked and issubclass(self.recipe.base, FilterPruner):
             raise IncompatibleModel(
                 f"{self.recipe.name} removes a little at a time, and some filters cannot be "
-                "removed; name the layers in compressor.exclude. " + " ".join(step.notes)
+                "removed; name the layers in compressor.exclude. " + "; ".join(step.notes)
             )
 
     def _share(self, name: str, epoch: int) -> float:

@@ -84,7 +84,8 @@ class Level(Compressor):
             masks = smallest(pool, count=count).split(sizes)
             shaped = zip(weights.items(), masks, strict=True)
             edits = edits.merge(Edits(masked={n: m.view_as(w).cpu() for (n, w), m in shaped}))
-        notes.append("single weights are zero but stored: dense size and latency stay as they were")
+        if not edits.is_empty:
+            notes.append("single weights are zero but stored: dense size and latency stay the same")
         return Decision(edits=edits, notes=notes)
 
     def _pools(self, sparsity: dict[str, float]) -> list[tuple[float, list[str]]]:

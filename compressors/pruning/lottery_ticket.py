@@ -101,19 +101,25 @@ class LotteryTicket(Compressor):
         """Rewind and train; zero, rewind and train, as often as wanted."""
         early = None if self.rewind_to is None else _early_weights(task.model, self.rewind_to)
         rounds, epochs = self.rounds
+        self._pruning(task, 1)  # one that rounds to nothing is refused before anything is trained
         announce(f"{self.name}, effort={self.effort}", task, epochs=rounds * epochs)
         self._train(task, early, epochs)
         notes: list[str] = []
         for iteration in range(1, rounds):
-            gone = {
-                name: 1 - kept_share(sparsity, iteration=iteration, of=rounds - 1)
-                for name, sparsity in task.selection.sparsity.items()
-            }
-            step = decided_by(Level, task, gone, scope=self.scope)
+            step = self._pruning(task, iteration)
             perform(task.model, step.edits)
             notes = step.notes
             self._train(task, early, epochs)
         return Decision(model=task.model, notes=notes)
+
+    def _pruning(self, task: Task, iteration: int) -> Decision:
+        """What is zero after so many prunings, of the weights as they are now."""
+        of = self.rounds[0] - 1
+        gone = {
+            name: 1 - kept_share(sparsity, iteration=iteration, of=of)
+            for name, sparsity in task.selection.sparsity.items()
+        }
+        return decided_by(Level, task, gone, scope=self.scope)
 
     def _train(self, task: Task, early: dict[str, Tensor] | None, epochs: int) -> None:
         """One round: from the early weights if there are any; what is zero stays zero."""

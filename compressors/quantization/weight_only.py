@@ -61,7 +61,7 @@ class WeightOnly(Compressor):
         if odd:
             notes.append(f"{', '.join(odd)}: left in floats, more than a linear layer")
         if not done:
-            raise IncompatibleModel(" ".join([f"{self.name}:", *notes]))
+            raise IncompatibleModel(f"{self.name}: {'; '.join(notes)}")
         spec = {
             "_target_": "models.quantized.IntegerLinear",
             "bits": self.bits,

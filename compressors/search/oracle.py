@@ -308,7 +308,7 @@ class Oracle:
             self.notes.append(f"{names_of(self.task, names)}: left whole, because {reason}")
         if not self._tied:
             raise IncompatibleModel(
-                " ".join([f"{self.name}: no layer can lose filters.", *self.notes])
+                f"{self.name}: no layer can lose filters. {'; '.join(self.notes)}"
             )
 
     def _removal(self, name: str, ratio: float) -> Edits:

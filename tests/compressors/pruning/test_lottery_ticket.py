@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressors.base import Decision
 from compressors.pruning.lottery_ticket import LotteryTicket, kept_share
 from compressors.resources import Resources
-from core.errors import ConfigError
+from core.errors import ConfigError, IncompatibleModel
 from models.edits import enforce
 
 IMAGES = torch.zeros(2, 4)
@@ -97,6 +97,16 @@ def test_weights_can_be_ranked_among_all_layers(early: Path) -> None:
 
 def untrained(*_: Any, **__: Any) -> None:
     raise AssertionError("it is known before the training")
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.09])  # 0.09: 1 of 20 at the end, 0 at first
+def test_a_pruning_that_rounds_to_nothing_is_refused_before_a_training(
+    sparsity: float, early: Path
+) -> None:
+    rounds = Rounds()
+    with pytest.raises(IncompatibleModel, match="rounds to nothing"):
+        found(rounds, rewind_to=str(early), sparsity=sparsity)
+    assert rounds.epochs == []
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
