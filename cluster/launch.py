@@ -29,8 +29,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from cluster import arrays, slurm, snapshot
 from cluster import manifest as manifests
-from cluster import slurm, snapshot
 from cluster.command import Command
 from cluster.jobs import Job, is_certain, jobs_of, receipt_key, sweep_digest
 from cluster.local import Processes, ended_by_signals, threads_each
@@ -366,7 +366,7 @@ class Sweep:
             name = f"interplay-{slug(manifest.id)}-{manifest.token}-w{number}"
             self._note(manifest, _named(wave, name))  # first: SLURM is asked by it for what it has
             try:
-                ids = slurm.submit(
+                ids = arrays.submit(
                     [self._command(job, manifest) for job in wave],
                     settings,
                     name,
@@ -410,7 +410,7 @@ class Sweep:
         elif any(job.state == FAILED for job in manifest.jobs):
             self._conclude(manifest, [Seen(entry=job, exit_code=0) for job in manifest.jobs])
 
-    def _settings(self, code: Path) -> slurm.Settings:
+    def _settings(self, code: Path) -> arrays.Settings:
         chosen = {
             key: value
             for key, value in _plain(self.options["options"]).items()
@@ -420,7 +420,7 @@ class Sweep:
             raise ConfigError(
                 [f"hydra.launcher.options.time is a number of minutes, got {chosen['time']!r}"]
             )
-        return slurm.Settings(
+        return arrays.Settings(
             folder=self.folder,
             code=code,
             options=chosen,
@@ -474,7 +474,7 @@ class Sweep:
         for number in sorted({entry.wave for entry in entries if entry.state == WAITING}):
             count = sum(entry.wave == number and entry.state == WAITING for entry in entries)
             name = f"interplay-{slug(self.folder.name)}-w{number}"
-            text = slurm.script(count, settings, name, dependency=dependency)
+            text = arrays.script(count, settings, name, dependency=dependency)
             sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
             dependency = f"afterany:<wave {number}>"
 

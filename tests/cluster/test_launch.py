@@ -192,7 +192,7 @@ def test_a_dependency_of_the_users_own_is_that_of_the_first_wave(
 def test_a_job_is_the_command_line_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(
-        launch.slurm, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
+        launch.arrays, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
     )
     monkeypatch.setattr(launch.slurm, "has_accounting", lambda: True)
     monkeypatch.setattr(launch.slurm, "require", lambda: None)
@@ -329,15 +329,15 @@ def test_a_sweep_whose_sender_was_killed_before_it_noted_the_ids_is_not_sent_aga
         real(*_, **__)
         raise Killed
 
-    real = launch.slurm._call
+    real = launch.slurm.call
     monkeypatch.setattr(
         launch.slurm,
-        "_call",
+        "call",
         lambda *command, **known: (killed if command[0] == "sbatch" else real)(*command, **known),
     )
     with pytest.raises(Killed):
         start(never, crossed("level,fpgm", "a,b"), detach=True)
-    monkeypatch.setattr(launch.slurm, "_call", real)
+    monkeypatch.setattr(launch.slurm, "call", real)
     (first,) = sweeps()
     assert {job.slurm for job in first.jobs} == {None}
     if also_status:  # while SLURM does not say a word: nothing seems to have been sent
@@ -401,14 +401,14 @@ def test_what_sbatch_refuses_of_a_later_wave_is_told_and_sent_by_the_same_comman
 
 def while_sending(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Something happens each time that sbatch has taken an array, before its id is noted."""
-    real = launch.slurm.submit
+    real = launch.arrays.submit
 
     def submit(*given: Any, **known: Any) -> list[str]:
         ids = real(*given, **known)
         happens()
         return ids
 
-    monkeypatch.setattr(launch.slurm, "submit", submit)
+    monkeypatch.setattr(launch.arrays, "submit", submit)
 
 
 def test_what_is_cancelled_from_elsewhere_while_it_is_sent_stays_so(

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from cluster import slurm
+from cluster import arrays, slurm
 from cluster.command import Command
 from core.errors import ConfigError
 from tests.cluster.conftest import FakeSlurm
 
 
-def settings(folder: Path, **options: Any) -> slurm.Settings:
-    return slurm.Settings(
+def settings(folder: Path, **options: Any) -> arrays.Settings:
+    return arrays.Settings(
         folder=folder / "sweep", code=folder / "a code", options=options, max_requeues=3
     )
 
@@ -31,7 +31,7 @@ def flags(script: str) -> dict[str, str]:
 
 
 def test_one_array_is_sent_for_all_jobs(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    ids = slurm.submit(commands(tmp_path, 3), settings(tmp_path, array_parallelism=2), "x-w0")
+    ids = arrays.submit(commands(tmp_path, 3), settings(tmp_path, array_parallelism=2), "x-w0")
     assert ids == ["100_0", "100_1", "100_2"]
     (script,) = fake_slurm.scripts
     assert (flags(script)["array"], flags(script)["job-name"]) == ("0-2%2", "x-w0")
@@ -42,7 +42,7 @@ def test_a_job_fetches_what_it_runs_and_keeps_what_it_left_there(
     count: int, number: int, tmp_path: Path, fake_slurm: FakeSlurm
 ) -> None:
     (tmp_path / "a code").mkdir()
-    (job, *_) = slurm.submit(commands(tmp_path, count), settings(tmp_path), "x-w0")
+    (job, *_) = arrays.submit(commands(tmp_path, count), settings(tmp_path), "x-w0")
     array = job.partition("_")[0]
     known = {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": array}
     run = ["bash", "-c", fake_slurm.scripts[0]]
@@ -60,7 +60,7 @@ def test_the_cores_of_a_task_reach_srun(tmp_path: Path, fake_slurm: FakeSlurm) -
     (tmp_path / "a code").mkdir()
     srun = fake_slurm.folder / "srun"
     srun.write_text(f'#!/bin/sh\necho "${{SRUN_CPUS_PER_TASK-unset}}" >> {tmp_path}/seen\n')
-    text = slurm.script(1, settings(tmp_path, cpus_per_task=4), "x-w0")
+    text = arrays.script(1, settings(tmp_path, cpus_per_task=4), "x-w0")
     assert flags(text)["cpus-per-task"] == "4"
     known = {**os.environ, "SLURM_JOB_ID": "1"}
     (tmp_path / "sweep" / "logs").mkdir(parents=True)
@@ -77,7 +77,7 @@ def test_slurm_is_asked_to_requeue(
     requeues: int, own: dict[str, bool], expected: str, tmp_path: Path
 ) -> None:
     chosen = replace(settings(tmp_path, additional_parameters=own), max_requeues=requeues)
-    given = flags(slurm.script(2, chosen, "x-w0"))
+    given = flags(arrays.script(2, chosen, "x-w0"))
     assert {"requeue", "no-requeue"} & set(given) == {expected}
 
 
@@ -87,12 +87,12 @@ def test_an_array_that_was_taken_although_sbatch_failed_is_not_lost(
     sbatch = fake_slurm.folder / "sbatch"
     sbatch.write_text(sbatch.read_text() + "echo 'Socket timed out' >&2; exit 1\n")
     fake_slurm.says("100_[0-1]|PENDING\n")
-    assert slurm.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0") == ["100_0", "100_1"]
+    assert arrays.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0") == ["100_0", "100_1"]
 
 
 def test_an_array_is_known_by_its_name_alone(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
     for name in ("x-w0", "x-w1", "y-w0"):
-        slurm.submit(commands(tmp_path, 2), settings(tmp_path), name)
+        arrays.submit(commands(tmp_path, 2), settings(tmp_path), name)
     fake_slurm.says("100_[0-1]|RUNNING\n102_1|RUNNING\n", "101_0|COMPLETED\n")
     assert slurm.named({"x-w0", "x-w1", "z-w0"}) == {"x-w0": "100", "x-w1": "101"}
     fake_slurm.says("102_1|RUNNING\n", None)
@@ -100,7 +100,7 @@ def test_an_array_is_known_by_its_name_alone(tmp_path: Path, fake_slurm: FakeSlu
 
 
 def test_a_single_job_is_no_array(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    assert slurm.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0") == ["100"]
+    assert arrays.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0") == ["100"]
     assert "array" not in flags(fake_slurm.scripts[0])
 
 
@@ -111,7 +111,7 @@ def test_every_option_reaches_sbatch(tmp_path: Path) -> None:
         **{"constraint": "a100", "mem": "16GB", "nodelist": "n1", "exclusive": True},
         additional_parameters={"hint": "nomultithread"},
     )
-    given = flags(slurm.script(2, chosen, "x-w0", dependency="afterany:7"))
+    given = flags(arrays.script(2, chosen, "x-w0", dependency="afterany:7"))
     assert given["partition"] == "gpu"
     assert given["time"] == "90"
     assert (given["exclusive"], given["hint"]) == ("", "nomultithread")
@@ -128,7 +128,7 @@ def test_the_exit_code_is_that_of_the_job_whatever_comes_after_it(
     srun.write_text(f'#!/bin/sh\npwd > {tmp_path}/seen; echo "$@" >> {tmp_path}/seen; exit 3\n')
     srun.chmod(0o755)
     chosen = settings(tmp_path, setup=["cd /"], teardown=[f"touch {tmp_path}/after", "true"])
-    ended = subprocess.run(["bash", "-c", slurm.script(1, chosen, "x-w0")], check=False)
+    ended = subprocess.run(["bash", "-c", arrays.script(1, chosen, "x-w0")], check=False)
     assert ended.returncode == 3
     assert (tmp_path / "after").exists()
     folder, arguments = (tmp_path / "seen").read_text().splitlines()
@@ -138,7 +138,7 @@ def test_the_exit_code_is_that_of_the_job_whatever_comes_after_it(
 
 def test_an_unknown_option_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'partitoin', did you mean 'partition'"):
-        slurm.script(1, settings(tmp_path, partitoin="gpu"), "x-w0")
+        arrays.script(1, settings(tmp_path, partitoin="gpu"), "x-w0")
 
 
 def test_what_sbatch_refuses_is_told(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
@@ -146,7 +146,7 @@ def test_what_sbatch_refuses_is_told(tmp_path: Path, fake_slurm: FakeSlurm) -> N
         "#!/bin/sh\necho 'sbatch: error: invalid partition: gpu' >&2\nexit 1\n"
     )
     with pytest.raises(slurm.SlurmError, match=r"refused the sweep.*invalid partition: gpu"):
-        slurm.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0")
+        arrays.submit(commands(tmp_path, 2), settings(tmp_path), "x-w0")
 
 
 def test_a_job_around_us_is_hidden_and_the_cluster_is_not(
@@ -157,7 +157,7 @@ def test_a_job_around_us_is_hidden_and_the_cluster_is_not(
     )
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_CONF", "/etc/there")
-    slurm.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0")
+    arrays.submit(commands(tmp_path, 1), settings(tmp_path), "x-w0")
     seen = (tmp_path / "seen").read_text()
     assert "SLURM_CONF=/etc/there" in seen
     assert "SLURM_JOB_ID" not in seen
