@@ -29,19 +29,19 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from cluster import arrays, slurm, snapshot
 from cluster import manifest as manifests
+from cluster import slurm, snapshot
 from cluster.command import Command
 from cluster.jobs import Job, is_certain, jobs_of, receipt_key, sweep_digest
 from cluster.local import Processes, ended_by_signals, threads_each
 from cluster.locks import claimed
 from cluster.manifest import CANCELLED, COMMITTED, ENDED, FAILED, WAITING, Entry, Manifest
 from cluster.progress import Progress
+from cluster.sending import Sender
 from cluster.states import Seen, finished, is_lost, look
-from cluster.watch import answer, failures, how_to, job_table, note, overview, save, watch
+from cluster.watch import answer, failures, job_table, note, overview, save, watch
 from core.errors import ConfigError
 from core.files import this_host
-from core.names import slug
 from core.origin import ROOT, code_digest, git_state
 from store.layout import Layout
 from store.receipts import ASKED_FOR, CODE_ASKED_FOR, is_committed
@@ -89,7 +89,7 @@ class Sweep:
             manifests.create(manifest)
             committed = sum(job.state == COMMITTED for job in manifest.jobs)
             if committed:
-                rest = len(_open(manifest))
+                rest = len(manifest.waiting)
                 self._say(f"{committed} of {len(jobs)} jobs are committed already, {rest} to start")
             if self.is_here:
                 return self._run_all_here(manifest)
@@ -98,9 +98,9 @@ class Sweep:
                 self._run_processes(manifest)
                 return []
             try:
-                manifest = self._send(manifest, lock)
+                manifest = self._sender.send(manifest, lock)
             except KeyboardInterrupt:
-                manifest = self._unsent(manifest)
+                manifest = self._sender.unsent(manifest)
                 seen = answer(manifest)
                 if seen is not None:
                     self._conclude(manifest, seen)
@@ -243,7 +243,7 @@ class Sweep:
     # In this process.
 
     def _run_all_here(self, manifest: Manifest) -> list[JobReturn]:
-        todo = [job for job in _in_waves(manifest) if job.state == WAITING]
+        todo = [job for wave in manifest.waves for job in wave]
         results = []
         for number, entry in enumerate(todo):
             job = Job(id=entry.id, overrides=tuple(entry.overrides), wave=entry.wave)
@@ -277,7 +277,7 @@ class Sweep:
 
     def _take_code(self, manifest: Manifest) -> Manifest:
         """With a snapshot of the code, or the code itself."""
-        if not self.options["snapshot"] or not _open(manifest):
+        if not self.options["snapshot"] or not manifest.waiting:
             return manifest
         taken = snapshot.take(self.folder / "snapshot")
         if code_digest() != self.code:
@@ -322,8 +322,17 @@ class Sweep:
         typed = [str(each) for each in self.config.hydra.overrides.hydra]
         return [each for each in typed if not each.lstrip("+~").startswith(NOT_FOR_A_JOB)]
 
+    @cached_property
+    def _sender(self) -> Sender:
+        return Sender(
+            options=_plain(self.options),
+            folder=self.folder,
+            command=self._command,
+            say=self._say,
+        )
+
     def _run_processes(self, manifest: Manifest) -> None:
-        waves = [[self._command(job, manifest) for job in wave] for wave in _waves(manifest)]
+        waves = [[self._command(job, manifest) for job in wave] for wave in manifest.waves]
         processes = Processes(waves, n_jobs=self.options["n_jobs"])
         runner = threading.Thread(target=processes.run, daemon=True)
         try:
@@ -345,87 +354,12 @@ class Sweep:
         runner.join()
         self._conclude(manifest, [_not_started(each, processes.failures) for each in seen])
 
-    def _send(self, manifest: Manifest, lock: int) -> Manifest:
-        """Send one array a wave; returns the manifest as it is then.
-
-        Raises:
-            SlurmError: Nothing could be sent.
-        """
-        settings = self._settings(Path(manifest.code))
-        if _open(manifest) and not slurm.has_accounting():
-            self._say(
-                "this cluster keeps no accounting: some minutes after its end nobody can tell why "
-                "a job was killed"
-            )
-        first = str(settings.options.get("dependency") or "")
-        for number in sorted({job.wave for job in manifest.jobs}):
-            manifest = manifests.read(manifest.path)  # somebody may have cancelled jobs meanwhile
-            wave = [job for job in _open(manifest) if job.wave == number]
-            if not wave:
-                continue
-            name = f"interplay-{slug(manifest.id)}-{manifest.token}-w{number}"
-            self._note(manifest, _named(wave, name))  # first: SLURM is asked by it for what it has
-            try:
-                ids = arrays.submit(
-                    [self._command(job, manifest) for job in wave],
-                    settings,
-                    name,
-                    dependency=_after_earlier_waves(manifest, number) or first,
-                    keep=[lock],
-                )
-            except slurm.SlurmError as error:
-                manifest = self._note(manifest, _refused(_open(manifest), str(error)))
-                if not any(job.slurm for job in manifest.jobs):
-                    raise
-                self._say(f"{error}; the jobs sent before go on, the same command sends the rest")
-                break
-            sent = zip(_named(wave, name), ids, strict=True)
-            pending = [replace(job, slurm=id_, state=manifests.PENDING) for job, id_ in sent]
-            manifest = self._note(manifest, pending)
-            slurm.cancel(_cancelled_meanwhile(manifest, pending))
-        self._say(f"sweep {manifest.id}: {how_to('status', manifest)}")
-        return manifest
-
-    def _unsent(self, manifest: Manifest) -> Manifest:
-        """The manifest of a sweep that was interrupted while it was sent."""
-        stored = manifests.read(manifest.path)
-        if left := _open(stored):
-            self._say(f"{len(left)} jobs may not be sent; the same command sends the rest")
-        return self._note(stored, _refused(left, "interrupted"))
-
-    def _note(self, manifest: Manifest, jobs: list[Entry]) -> Manifest:
-        """Keep what is known of jobs; one that somebody has cancelled stays so."""
-        now = {job.id: job for job in jobs}
-
-        def changed(stored: Manifest) -> Manifest:
-            live = [job.id for job in stored.jobs if job.state != CANCELLED]
-            return stored.with_jobs({id_: now[id_] for id_ in live if id_ in now})
-
-        return manifests.update(manifest.path, changed)
-
     def _follow(self, manifest: Manifest) -> None:
         """To the end; what is left to itself tells only what could not even be sent."""
         if not self.options["detach"]:
             self._conclude(manifest, watch(manifest, every_s=self.options["poll_seconds"]))
         elif any(job.state == FAILED for job in manifest.jobs):
             self._conclude(manifest, [Seen(entry=job, exit_code=0) for job in manifest.jobs])
-
-    def _settings(self, code: Path) -> arrays.Settings:
-        chosen = {
-            key: value
-            for key, value in _plain(self.options["options"]).items()
-            if value is not None and value != {}
-        }
-        if not isinstance(chosen.get("time", 1), int):
-            raise ConfigError(
-                [f"hydra.launcher.options.time is a number of minutes, got {chosen['time']!r}"]
-            )
-        return arrays.Settings(
-            folder=self.folder,
-            code=code,
-            options=chosen,
-            max_requeues=self.options["max_requeues"],
-        )
 
     def _conclude(self, manifest: Manifest, seen: list[Seen]) -> None:
         """Tell what failed, and hand the exit codes to the process."""
@@ -451,7 +385,10 @@ class Sweep:
             results = [self._run_here(number, job, {}) for number, job in enumerate(jobs)]
         else:
             results = []
-            self._show_scripts(jobs)
+            entries = [self._entry(job) for job in jobs]
+            Console().print(job_table([Seen(entry=entry) for entry in entries]))
+            if self.options["kind"] == "slurm":
+                self._sender.show(entries)
         self._leave_nothing()
         return results
 
@@ -461,58 +398,6 @@ class Sweep:
         with suppress(OSError):  # the first that holds something
             for each in (self.folder, *inside):
                 each.rmdir()
-
-    def _show_scripts(self, jobs: list[Job]) -> None:
-        """The table of jobs and the scripts that would be sent."""
-        entries = [self._entry(job) for job in jobs]
-        console = Console()
-        console.print(job_table([Seen(entry=entry) for entry in entries]))
-        if self.options["kind"] != "slurm":
-            return
-        settings = self._settings(self.folder / "snapshot")
-        dependency = str(settings.options.get("dependency") or "")
-        for number in sorted({entry.wave for entry in entries if entry.state == WAITING}):
-            count = sum(entry.wave == number and entry.state == WAITING for entry in entries)
-            name = f"interplay-{slug(self.folder.name)}-w{number}"
-            text = arrays.script(count, settings, name, dependency=dependency)
-            sys.stdout.write(f"\nwave {number}, {count} jobs\n{text}\n")
-            dependency = f"afterany:<wave {number}>"
-
-
-def _named(wave: list[Entry], name: str) -> list[Entry]:
-    """The jobs of an array with what SLURM calls them."""
-    if len(wave) == 1:
-        return [replace(wave[0], sent_as=name)]
-    return [replace(job, sent_as=f"{name}_{place}") for place, job in enumerate(wave)]
-
-
-def _cancelled_meanwhile(manifest: Manifest, sent: list[Entry]) -> list[str]:
-    """SLURM's ids of jobs that somebody has cancelled while they were sent."""
-    cancelled = {job.id for job in manifest.jobs if job.state == CANCELLED}
-    return [job.slurm for job in sent if job.id in cancelled and job.slurm]
-
-
-def _refused(jobs: list[Entry], reason: str) -> list[Entry]:
-    return [replace(job, state=FAILED, reason=f"was not sent: {reason}") for job in jobs]
-
-
-def _waves(manifest: Manifest) -> list[list[Entry]]:
-    """Jobs to start, those that make baselines first."""
-    return [
-        wave
-        for number in sorted({job.wave for job in manifest.jobs})
-        if (wave := [job for job in _open(manifest) if job.wave == number])
-    ]
-
-
-def _after_earlier_waves(manifest: Manifest, wave: int) -> str:
-    """Dependency on all arrays that make the baselines, those of an earlier start among them."""
-    arrays = [
-        job.slurm.partition("_")[0]
-        for job in manifest.jobs
-        if job.slurm and job.wave < wave and job.state not in ENDED
-    ]
-    return f"afterany:{':'.join(dict.fromkeys(arrays))}" if arrays else ""
 
 
 def _not_started(seen: Seen, failures: Mapping[str, str]) -> Seen:
@@ -528,14 +413,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _in_waves(manifest: Manifest) -> list[Entry]:
-    return [job for wave in _waves(manifest) for job in wave]
-
-
-def _open(manifest: Manifest) -> list[Entry]:
-    return [job for job in manifest.jobs if job.state == WAITING]
 
 
 def _interrupted() -> Any:

@@ -92,6 +92,17 @@ class Manifest:
         """Name of the folder."""
         return Path(self.folder).name
 
+    @property
+    def waiting(self) -> list[Entry]:
+        """Jobs to start."""
+        return [job for job in self.jobs if job.state == WAITING]
+
+    @property
+    def waves(self) -> list[list[Entry]]:
+        """The same, those that make baselines first."""
+        numbers = sorted({job.wave for job in self.waiting})
+        return [[job for job in self.waiting if job.wave == number] for number in numbers]
+
     def with_jobs(self, changed: dict[str, Entry]) -> "Manifest":
         """With some jobs replaced, by id."""
         return replace(self, jobs=[changed.get(job.id, job) for job in self.jobs])

@@ -12,7 +12,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from cluster import launch, states, watch
+from cluster import launch, sending, states, watch
 from cluster import manifest as manifests
 from cluster.__main__ import main
 from cluster.launch import Sweep
@@ -192,10 +192,10 @@ def test_a_dependency_of_the_users_own_is_that_of_the_first_wave(
 def test_a_job_is_the_command_line_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(
-        launch.arrays, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
+        sending.arrays, "submit", lambda commands, *_, **__: sent.extend(commands) or ["1"]
     )
-    monkeypatch.setattr(launch.slurm, "has_accounting", lambda: True)
-    monkeypatch.setattr(launch.slurm, "require", lambda: None)
+    monkeypatch.setattr(sending.slurm, "has_accounting", lambda: True)
+    monkeypatch.setattr(sending.slurm, "require", lambda: None)
     start(never, [["seed=3"]], detach=True)
     (command,) = sent
     assert command.line == [
@@ -217,7 +217,7 @@ def test_the_manifest_is_on_disk_before_anything_is_sent(
     (fake_slurm.folder / "sbatch").write_text(
         f"#!/bin/sh\ncp {Path.cwd()}/results/sweeps/*/manifest.json {Path.cwd()}/seen; exit 1\n"
     )
-    with pytest.raises(launch.slurm.SlurmError):
+    with pytest.raises(sending.slurm.SlurmError):
         start(never, [["seed=3"]])
     seen = json.loads(Path("seen").read_text())
     assert [job["state"] for job in seen["jobs"]] == ["waiting"]
@@ -329,15 +329,15 @@ def test_a_sweep_whose_sender_was_killed_before_it_noted_the_ids_is_not_sent_aga
         real(*_, **__)
         raise Killed
 
-    real = launch.slurm.call
+    real = sending.slurm.call
     monkeypatch.setattr(
-        launch.slurm,
+        sending.slurm,
         "call",
         lambda *command, **known: (killed if command[0] == "sbatch" else real)(*command, **known),
     )
     with pytest.raises(Killed):
         start(never, crossed("level,fpgm", "a,b"), detach=True)
-    monkeypatch.setattr(launch.slurm, "call", real)
+    monkeypatch.setattr(sending.slurm, "call", real)
     (first,) = sweeps()
     assert {job.slurm for job in first.jobs} == {None}
     if also_status:  # while SLURM does not say a word: nothing seems to have been sent
@@ -401,14 +401,14 @@ def test_what_sbatch_refuses_of_a_later_wave_is_told_and_sent_by_the_same_comman
 
 def while_sending(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Something happens each time that sbatch has taken an array, before its id is noted."""
-    real = launch.arrays.submit
+    real = sending.arrays.submit
 
     def submit(*given: Any, **known: Any) -> list[str]:
         ids = real(*given, **known)
         happens()
         return ids
 
-    monkeypatch.setattr(launch.arrays, "submit", submit)
+    monkeypatch.setattr(sending.arrays, "submit", submit)
 
 
 def test_what_is_cancelled_from_elsewhere_while_it_is_sent_stays_so(
@@ -445,7 +445,7 @@ def test_a_sweep_of_which_nothing_could_be_sent_is_not_left_waiting(
     start: Start, fake_slurm: FakeSlurm
 ) -> None:
     (fake_slurm.folder / "sbatch").write_text("#!/bin/sh\necho no >&2\nexit 1\n")
-    with pytest.raises(launch.slurm.SlurmError, match="refused the sweep: no"):
+    with pytest.raises(sending.slurm.SlurmError, match="refused the sweep: no"):
         start(never, crossed("none,level"))
     reason = "was not sent: sbatch refused the sweep: no"
     assert {(job.state, job.reason) for job in sweeps()[0].jobs} == {("failed", reason)}
