@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from core.app import report
+from core.listing import listing
 
 if TYPE_CHECKING:
     from compressors.catalogue import Recipe
@@ -16,9 +17,6 @@ WIDTH = 100
 """Of prose."""
 
 LAYERS = "op_types, op_names, exclude, config_list: see config/selection/default.yaml"
-
-PIPE_WIDTH = 200
-"""Of a table where no terminal says its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,22 +68,12 @@ def markdown(recipes: Iterable["Recipe"]) -> str:
 
 
 def table(recipes: Iterable["Recipe"]) -> str:
-    """A table for a terminal, or as wide lines where the output is none."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "needs", "what it does"):
-        shown.add_column(column, no_wrap=column == "name")
-    for family, members in groupby(recipes, key=_family):
-        shown.add_row(Text(family.upper(), style="bold cyan"))
-        for one in members:
-            shown.add_row(Text(one.name), ", ".join(one.needs), Text(one.meaning))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as captured:
-        console.print(shown)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    """A table, a family after the other."""
+    sections = (
+        (family, [(one.name, ", ".join(one.needs), one.meaning) for one in members])
+        for family, members in groupby(recipes, key=_family)
+    )
+    return listing(("name", "needs", "what it does"), sections, unbroken=("name",))
 
 
 def page(one: "Recipe") -> str:

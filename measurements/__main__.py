@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from core.app import report
+from core.listing import listing
 
 if TYPE_CHECKING:
     from measurements.catalogue import Described
@@ -19,7 +21,6 @@ KINDS = {
 }
 PLURALS = {"benefit": "Benefits", "property": "Properties", "paired": "Paired"}
 COLUMNS = ("name", "unit", "better", "needs", "meaning")
-PIPE_WIDTH = 200
 
 INTRODUCTION = """\
 # Measurements
@@ -102,22 +103,10 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table for a terminal, or as wide lines where the output is none."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
-        shown.add_column(column, no_wrap=column in ("name", "better"))
-    for kind, members in groupby(rows, key=lambda row: row["kind"]):
-        shown.add_row(Text(PLURALS[kind].upper(), style="bold cyan"))
-        for line in _lines(members):
-            shown.add_row(*map(Text, line))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as captured:
-        console.print(shown)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    """A table, a kind after the other."""
+    kinds = groupby(rows, key=lambda row: row["kind"])
+    sections = ((PLURALS[kind], _lines(members)) for kind, members in kinds)
+    return listing(COLUMNS, sections, unbroken=("name", "better"))
 
 
 def page(one: "Described", results: Mapping[str, float] | str | None) -> str:
@@ -139,7 +128,9 @@ def page(one: "Described", results: Mapping[str, float] | str | None) -> str:
     }
     parts = [one.name, one.documents[""], one.computed and f"Computed: {one.computed}"]
     parts.append("\n".join(f"{name:8} {value}" for name, value in facts.items()))
-    parts += [f"{title}\n{_indented(text)}" for title, text in documents.items() if text]
+    parts += [
+        f"{title}\n{textwrap.indent(text, '  ')}" for title, text in documents.items() if text
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -169,10 +160,6 @@ def _lines(rows: Any, *, name: str = "{}") -> list[list[str]]:
         ]
         for row in rows
     ]
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 if __name__ == "__main__":
