@@ -137,8 +137,11 @@ class FilterPruner(Compressor):
         trial = try_out(task.model, union(removals), task.example_inputs)
         if trial.fault:
             return settle(task, proposals, notes)
-        decision = settle(task, proposals, [*notes, *[trial.note] * bool(trial.note)], works=True)
-        return replace(decision, compared=not decision.edits.masked)
+        decision = settle(task, proposals, notes, works=True)
+        if decision.edits.masked:  # the whole of it has not been compared
+            return decision
+        told = [trial.note] if trial.note else []
+        return replace(decision, notes=[*decision.notes, *told], compared=True)
 
     def _proposals(self, task: Task, survey: Survey) -> tuple[list[Proposal], list[str]]:
         """What the survey allows, and sentences about it."""

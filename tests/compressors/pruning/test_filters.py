@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressors import selfcheck
 from compressors.base import Decision
 from compressors.pruning.filters import L1Filter
+from compressors.selfcheck import Comparison, SelfCheckError
 from core.errors import ConfigError, IncompatibleModel
 from models.edits import perform
 from models.small.digits import DigitsCNN
@@ -319,6 +321,20 @@ def test_where_an_operation_mixes_channels_filters_are_zeroed_and_the_rest_remov
     (note,) = decision.notes
     assert note.startswith("a: filters are zero instead of removed, so size and latency stay")
     assert "because mean mixes or divides channels" in note
+
+
+def test_only_a_removal_that_was_tried_out_as_a_whole_is_not_compared_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def differs(*_: object) -> Comparison:
+        return Comparison(fault="compared again")
+
+    monkeypatch.setattr(selfcheck, "same_function", differs)
+    monkeypatch.setattr(selfcheck, "check_reload", lambda *_: selfcheck.Stored())
+    monkeypatch.setattr(selfcheck, "latency_ratio", lambda *_, **__: 1.0)
+    assert L1Filter(sparsity=0.5).compress(plain(), IMAGES).model.a.out_channels == 3
+    with pytest.raises(SelfCheckError, match="compared again"):
+        L1Filter(sparsity=0.5).compress(Mixed(), IMAGES)
 
 
 class Shuffled(nn.Module):
