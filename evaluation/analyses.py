@@ -112,9 +112,12 @@ def _sensitivity(
         stop=Stop(**{key: options[key] for key in STOPS}),
         resources=resources,
     )
+    limits = [f"{key}={options[key]:g}" for key in STOPS if options[key] is not None]
+    ends = f"a row ends with the first score past {' or '.join(limits)}"
     notes = [
         f"accuracy on the score part of {config.tuning.dataset}; the model as it is: "
-        f"{found.baseline:.4f}",
+        f"{100 * found.baseline:.4g}",
+        *([ends] if limits else []),
         *resources.said,
         *found.gaps(),
         *(f"{layer}: {why}" for layer, why in found.left_out.items()),

@@ -17,12 +17,13 @@ COUNTED = {
 """Quantities with a number before and after, and what they are called."""
 
 SPARSITY = "share of the parameters gone or zero"
+"""Of those before the first step."""
 
 LATENCY = "latency_ratio"
 
 FIRST_IMPRESSION = (
-    "latency: processor time over that of the step before, a first impression; "
-    "python evaluate.py measurements=[latency] measures it"
+    "latency: processor time over that of the step before, whichever runtime ran that: a first "
+    "impression; python evaluate.py with this recipe and measurements=[latency] measures it"
 )
 
 
@@ -74,7 +75,8 @@ def _rows(steps: Mapping[str, Any], columns: Sequence[str]) -> Iterator[dict[str
         after = [step[f"{key}_after"] for step in numbers]
         change = f"{after[-1] / before - 1:+.1%}" if before else None
         yield _row(columns, title, f"{before:,}", *(f"{n:,}" for n in after), change)
-    shares = (f"{step['sparsity']:.1%}" for step in numbers)
+    whole = numbers[0]["params_before"]
+    shares = (f"{1 - step['nonzero_params_after'] / whole:.1%}" for step in numbers)
     yield _row(columns, SPARSITY, None, *shares, None)
     yield _row(columns, "latency", None, *(f"{step[LATENCY]:.2f}x" for step in numbers), None)
     told = {"removed", "sparsity", LATENCY, "notes"}

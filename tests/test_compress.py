@@ -131,6 +131,7 @@ def test_sensitivities_are_those_of_the_criterion_and_its_layers(
     assert float(rows[0][1]) < found["baseline"] - 0.1
     assert rows[0][2] == ""
     assert "the model as it is" in done.out
+    assert "a row ends with the first score past drop=0.01" in done.out
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_every_step_has_a_column_and_the_change_is_over_all(tmp_path: Path) -> N
         "before after l1_filter after ort change",
         "parameters 4,000 1,000 800 -80.0%",
     ]
-    assert "share of the parameters gone or zero 50.0% 50.0%" in lines
+    assert "share of the parameters gone or zero 75.0% 80.0%" in lines
     assert "latency 0.75x 0.75x" in lines
     assert "simulated yes" in lines
     assert "loss 0.1235" in lines
