@@ -36,6 +36,7 @@ class Trainable(pl.LightningModule):
 
     num_classes: int
     compute_dtype: str
+    runtime: str
 
     def __init__(self, optimization: Optimization) -> None:
         super().__init__()
@@ -52,7 +53,9 @@ class Trainable(pl.LightningModule):
             )
         trained = [p for p in self.parameters() if p.requires_grad]
         if not trained:
-            raise ConfigError(["every parameter is frozen: nothing to train"])
+            deployed = f"{self.runtime} does not train; train first, and deploy in the slot `then`"
+            frozen = "every parameter is frozen: nothing to train"
+            raise ConfigError([frozen if self.runtime == "torch" else deployed])
         optimizer = self.optimization.build_optimizer(trained)
         if not self.optimization.scheduler:
             return optimizer

@@ -176,6 +176,14 @@ def test_nothing_to_train_is_an_error(fit_quietly: Fit) -> None:
         fit_quietly(Line().requires_grad_(False), ONE, epochs=1)
 
 
+def test_a_deployed_model_is_trained_before(
+    fit_quietly: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Line, "runtime", "onnxruntime")
+    with pytest.raises(ConfigError, match="onnxruntime does not train; train first"):
+        fit_quietly(Line().requires_grad_(False), ONE, epochs=1)
+
+
 def test_half_precision_gradients_are_refused(fit_quietly: Fit) -> None:
     with pytest.raises(ConfigError, match=r"train with model\.dtype=bfloat16"):
         fit_quietly(Line(dtype="float16"), ONE, epochs=1)
