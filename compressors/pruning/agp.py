@@ -111,7 +111,12 @@ class AGP(Compressor):
 
     def decide(self, task: Task) -> Decision:
         """Train and prune in turn."""
-        gradual, trained, notes = Gradual(self, task), 0, None
+        gradual, trained = Gradual(self, task), 0
+        notes: list[str] = []
+        try:  # what is nothing as a whole is refused before anything is trained
+            decided_by(self.base, task, task.selection.sparsity)
+        except IncompatibleModel as error:
+            raise IncompatibleModel(f"{self.name}: {error}") from error
         announce(self.name, task, epochs=self.end_epoch)
         for epoch in self.epochs:
             if epoch > trained:
@@ -121,8 +126,6 @@ class AGP(Compressor):
             trained = epoch
             step = gradual.update_epoch(epoch)
             notes = notes if step is None else step.notes
-        if notes is None:
-            raise IncompatibleModel(f"{self.name}: {gradual.obstacle}")
         return Decision(model=task.model, notes=notes)
 
     def begin(

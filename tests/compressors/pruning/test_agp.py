@@ -26,9 +26,9 @@ def network() -> nn.Module:
     return nn.Sequential(layers).eval()
 
 
-def pruned(**options: Any) -> tuple[nn.Module, list[Any]]:
+def pruned(told: list[Any] | None = None, **options: Any) -> tuple[nn.Module, list[Any]]:
     """The pruned network, and what was trained: epochs, filters, zeros of the first layer."""
-    trained = []
+    trained = [] if told is None else told
 
     def train(model: nn.Module, *, epochs: int, first_epoch: int, after_step: Any) -> None:
         assert first_epoch == sum(done for done, *_ in trained)
@@ -73,14 +73,18 @@ def test_a_loop_of_the_user_prunes_as_the_recipe_does(base: str) -> None:
     assert [agp.sparsity_at(epoch) for epoch in (1, 3, 5)] == pytest.approx([0.0, 0.7, 0.8])
 
 
-def test_so_little_that_it_rounds_to_nothing_is_an_error() -> None:
-    with pytest.raises(IncompatibleModel, match="AGP: so little of every layer rounds to nothing"):
-        pruned(final_sparsity=0.01)
-
-
-def test_what_cannot_be_ranked_is_told() -> None:
-    with pytest.raises(IncompatibleModel, match=r"AGP: .*changes nothing.*no relu is behind it"):
-        pruned(pruning_algorithm="activation_mean_rank")
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"final_sparsity": 0.01}, r"a: 0\.01 of 90 weights rounds to nothing"),
+        ({"pruning_algorithm": "activation_mean_rank"}, r"a: left whole \(no relu is behind it\)"),
+    ],
+)
+def test_what_changes_nothing_is_told_before_any_training(options: Any, why: str) -> None:
+    trained: list[Any] = []
+    with pytest.raises(IncompatibleModel, match=f"AGP: .*changes nothing.*{why}"):
+        pruned(trained, **options)
+    assert trained == []
 
 
 def test_an_initial_sparsity_above_the_final_is_an_error() -> None:
