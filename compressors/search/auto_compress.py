@@ -13,6 +13,7 @@ from compressors.pruning.coupling import width
 from compressors.resources import Resources
 from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, alike
+from compressors.search.norms import estimate_norms
 from compressors.search.oracle import Oracle, Scored
 from compressors.search.simulated_annealing import SimulatedAnnealing
 from core.errors import ConfigError
@@ -164,8 +165,10 @@ class AutoCompress(SimulatedAnnealing):
         selection = replace(task.selection, sparsity=wanted)
         model, given = copy.deepcopy(standing), _further(task.given, epochs)
         further = replace(task, model=model, selection=selection, resources=given)
-        decision = self._admm(number).decide(further)
-        return cast(nn.Module, decision.model)
+        trained = cast(nn.Module, self._admm(number).decide(further).model)
+        if self.statistics_samples:  # those it has are from before the filters went
+            estimate_norms(trained, task.given.batches(self.statistics_samples))
+        return trained
 
     def _admm(self, number: int) -> ADMM:
         return ADMM(

@@ -1,7 +1,8 @@
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from compressors.base import Decision
 from compressors.search.auto_compress import AutoCompress
@@ -98,3 +99,20 @@ def test_quick_is_at_most_ten_epochs() -> None:
 def test_what_is_wrong_is_told_without_a_model(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         AutoCompress(**{"sparsity": 0.5, **wrong})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [0, 2])
+def test_what_training_comes_to_gets_statistics_of_its_own(
+    wide_b: Landscape, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    seen: list[tuple[tuple[int, int], int]] = []
+
+    def note(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        seen.append((widths(model), sum(len(images) for images, _ in batches)))
+        return False
+
+    monkeypatch.setattr("compressors.search.auto_compress.estimate_norms", note)
+    found(wide_b, num_iterations=1, statistics_samples=samples)
+    assert [macs(*gone) <= 870 for gone, _ in seen] == [True] * bool(samples)
+    assert [count for _, count in seen] == [samples] * bool(samples)
