@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from omegaconf import DictConfig
-from rich.table import Table
+from rich.table import Column, Table
 
 from evaluation.cells import cell_key, obstacle
 from evaluation.library import build_measurements
@@ -130,7 +130,8 @@ def _passes(
 
 def plan_tables(plan: Plan) -> list[Table]:
     """Passes and cells as two tables for `dry_run=true`."""
-    passes = Table("run", "dataset", "split", "view", "samples", "state", title="passes")
+    run = Column("run", overflow="fold")
+    passes = Table(run, "dataset", "split", "view", "samples", "state", title="passes")
     for each in plan.passes:
         request = each.request
         passes.add_row(
@@ -141,7 +142,12 @@ def plan_tables(plan: Plan) -> list[Table]:
             str(each.samples),
             "cached" if each.stored else "to record",
         )
-    cells = Table("run", "measurement", "state", "why", title="cells")
+    alike: dict[tuple[str, str], list[str]] = {}
     for cell in plan.cells:
-        cells.add_row(cell.run_id, cell.name, cell.state, cell.reason)
+        state = f"{cell.state}: {cell.reason}" if cell.reason else cell.state
+        alike.setdefault((cell.run_id, state), []).append(cell.name)
+    run, why = Column("run", overflow="fold", max_width=20), Column("state", max_width=18)
+    cells = Table(run, why, "measurements", title="cells", show_lines=True)
+    for (run_id, state), names in alike.items():
+        cells.add_row(run_id, state, ", ".join(names))
     return [passes, cells]
