@@ -21,9 +21,12 @@ FAILURE, FAULT = 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a job failed, or 2 where the sweep is not found."""
     parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
-    parser.add_argument("verb", choices=("status", "attach", "cancel"))
+    told = "show it as it is, follow it to its end, or cancel its jobs"
+    parser.add_argument("verb", choices=("status", "attach", "cancel"), help=told)
     parser.add_argument("sweep", help="id of the sweep, its folder, or its manifest.json")
-    parser.add_argument("--results-dir", default="results", help="where an id is looked up")
+    parser.add_argument(
+        "--results-dir", default="results", help="where an id is looked up (results)"
+    )
     parser.add_argument("--all", action="store_true", help="status: a row for every job")
     given = parser.parse_args(arguments)
     try:

@@ -160,7 +160,7 @@ def find(name: str, layout: Layout) -> Path:
         if file.is_file():
             return file
     known = [path.parent.name for path in layout.sweeps.glob(f"*/{NAME}")]
-    raise LookupError(unknown("sweep", name, known))
+    raise LookupError(f"{unknown('sweep', name, known)}, in {layout.root} (--results-dir)")
 
 
 def earlier(layout: Layout, digest: str) -> Iterator[Manifest]:

@@ -199,13 +199,14 @@ def overview(manifest: Manifest, seen: list[Seen], *, most: int = SHOWN_JOBS) ->
 
 def job_table(seen: list[Seen]) -> Table:
     """One row a job, with what distinguishes its command from those of the others."""
-    table = Table("job", "SLURM", "state", "time", "command")
+    sent = any(each.entry.slurm for each in seen)
+    table = Table("job", *["SLURM"] * sent, "state", "time", "command")
     shared = _shared(seen)
     for each in seen:
         state = each.state + (f", requeued {each.requeues}x" if each.requeues else "")
         table.add_row(
             each.entry.id,
-            each.entry.slurm or "",
+            *[each.entry.slurm or ""] * sent,
             Text(state, style=COLORS.get(each.state, "")),
             _duration(_seconds(each)),
             Text(" ".join(word for word in each.entry.overrides if word not in shared)),

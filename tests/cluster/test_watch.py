@@ -72,6 +72,7 @@ def test_a_row_shows_what_distinguishes_a_job() -> None:
     text = io.StringIO()
     Console(file=text, width=200).print(table)
     assert "seed=0" not in text.getvalue()
+    assert "SLURM" not in text.getvalue()  # none of them was sent
 
 
 def test_a_sweep_is_followed_to_its_end(
