@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal, TypeVar
 
 from core.errors import unknown
@@ -128,9 +127,7 @@ def compare(
     """
     run = read_run(layout, run_id)
     if run is None:
-        ids = run_ids(layout)
-        near = get_close_matches(run_id, ids, n=5, cutoff=0.3) or ids[:5]
-        raise LookupError(f"{unknown('run', run_id, near)} in {layout.root}")
+        raise LookupError(f"{unknown('run', run_id, run_ids(layout))}, in {layout.root}")
     now = _chosen(_by_name(list_cells(layout, run_id), run), measurements)
     found = _by_name(list_cells(layout, run.baseline), run) if run.baseline else {}
     before = _chosen(found, measurements)

@@ -189,6 +189,8 @@ def test_the_verdict_follows_from_the_interval_of_the_difference(
 def test_a_run_that_does_not_exist_is_told_with_the_nearest(layout: Layout) -> None:
     with pytest.raises(LookupError, match=f"did you mean '{BASE}'"):
         compare(layout, "digits_cnn-none-0123")
+    with pytest.raises(LookupError, match=f"Known: {PRUNED}, {BASE}, in "):
+        compare(layout, "-none-0123456789")
 
 
 def test_a_name_that_holds_the_word_delta_elsewhere_is_a_number_of_its_own(
