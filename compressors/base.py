@@ -298,7 +298,7 @@ def _same_steps(before: nn.Module, after: nn.Module | None) -> bool:
 
 def _head_notes(task: Task) -> list[str]:
     names = ", ".join(task.selection.spared_heads)
-    return [f"the classifier head {names} stays as it is; name it to treat it"] if names else []
+    return [f"the classifier head ({names}) stays as it is; name it to treat it"] if names else []
 
 
 def _refuse_untreatable(model: nn.Module) -> None:

@@ -60,7 +60,7 @@ def test_without_a_kernel_there_is_one_way() -> None:
 def test_the_head_stays_unless_it_is_named() -> None:
     decision = plan(plain(), sparsity=0.3)
     assert "head" not in decision.edits.replaced
-    assert decision.notes[0] == "the classifier head head stays as it is; name it to treat it"
+    assert decision.notes[0] == "the classifier head (head) stays as it is; name it to treat it"
     assert [*plan(plain(), energy=0.1, op_names=["head"]).edits.replaced] == ["head"]
 
 

@@ -159,7 +159,7 @@ def test_linear_layers_are_treated_where_asked_but_not_the_head() -> None:
     model = chain(f=nn.Flatten(), l=norms(nn.Linear(36, 4), 4, 1, 2, 3), h=nn.Linear(4, 3))
     decision = plan(model, sparsity=0.5, op_types=["Linear"])
     assert decision.edits.removed == {"l": {"out": [1, 2]}, "h": {"in": [1, 2]}}
-    assert decision.notes == ["the classifier head h stays as it is; name it to treat it"]
+    assert decision.notes == ["the classifier head (h) stays as it is; name it to treat it"]
 
 
 def test_a_convolution_that_makes_the_logits_is_a_head() -> None:

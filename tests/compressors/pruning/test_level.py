@@ -91,7 +91,7 @@ def test_the_report_says_what_was_reached_and_what_not_to_expect() -> None:
     assert achieved["nonzero_params_after"] == 57 - 22
     assert achieved["sparsity"] == pytest.approx(22 / 57)
     assert achieved["removed"] == 0
-    assert "the classifier head h stays as it is; name it to treat it" in report.notes
+    assert "the classifier head (h) stays as it is; name it to treat it" in report.notes
     assert any("dense size and latency stay" in note for note in report.notes)
     assert report.requested == {
         "compressor": "Level",
