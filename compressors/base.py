@@ -161,8 +161,8 @@ class Compressor(ABC):
     computed: ClassVar[Literal["", "simulated", "in_floats"]] = ""
     """What tables add where fewer bits are computed with as floats: `simulated`, or `in_floats`
     where they are stored as integers at least."""
-    runtime: ClassVar[str] = "torch"
-    """What runs the result, where that does not depend on an option."""
+    runtime: str = "torch"
+    """What runs the result; some recipes let an option say it."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -100,6 +101,25 @@ def recipe_faults(config: DictConfig) -> Iterator[str]:
                 f"{step['name']}.optimize_mode=minimize: the score of a recipe is an accuracy, and "
                 "the worst network would come out; from Python a score may be a loss"
             )
+    yield from _order_faults(config)
+
+
+def _order_faults(config: DictConfig) -> Iterator[str]:
+    """Steps behind one whose result another runtime runs, before that one does its work."""
+    deployed = ""
+    for slot, step in recipe_of(config).items():
+        if deployed:
+            yield (
+                f"{slot}={step['name']} comes after {deployed}: what that gives has no layers to "
+                "treat or train; deploy last"
+            )
+            continue
+        runtime = "torch"
+        if "_target_" in step:
+            with suppress(ConfigError):  # told as a fault of the step
+                runtime = build(step, expects=Compressor).runtime
+        if runtime != "torch":
+            deployed = f"{slot}={step['name']}, which {runtime} runs"
 
 
 def _slot_faults(config: DictConfig) -> Iterator[str]:

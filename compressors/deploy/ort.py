@@ -1,6 +1,5 @@
 """ONNX Runtime with the same weights."""
 
-from typing import ClassVar
 
 from compressors.base import Decision, Task
 from compressors.deployment import SAME_WEIGHTS, Deployment, classifier_of, deployed
@@ -14,7 +13,7 @@ class Ort(Deployment):
         name: Of the recipe.
     """
 
-    runtime: ClassVar = "onnxruntime"
+    runtime = "onnxruntime"
 
     def __init__(self, *, name: str = "") -> None:
         super().__init__(name=name)

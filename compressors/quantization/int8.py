@@ -85,6 +85,7 @@ class Int8Static(Deployment):
         faults = list(_faults(**self.chosen))
         if faults:
             raise ConfigError(faults)
+        self.runtime = backend
 
     def options(self) -> dict[str, Any]:
         """All that decides the result beside the layers."""
@@ -149,7 +150,7 @@ class Int8Dynamic(Deployment):
 
     treatable: ClassVar = ("Linear",)
     default_types: ClassVar = treatable
-    runtime: ClassVar = "onnxruntime"
+    runtime = "onnxruntime"
 
     def decide(self, task: Task) -> Decision:
         """Quantize the linear layers of the exported graph."""

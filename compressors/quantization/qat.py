@@ -93,6 +93,7 @@ class QAT(TrainedInFewBits):
             faults += list(self._deployment_faults())
         if faults:
             raise ConfigError(faults)
+        self.runtime = deploy or "torch"
 
     @classmethod
     def computes(cls, step: Mapping[str, Any]) -> str:

@@ -202,6 +202,37 @@ def test_a_search_for_the_worst_network_is_refused(configured: Configured) -> No
     assert "net_adapt.optimize_mode=minimize: the score of a recipe is an accuracy" in fault
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "compressor=int8_static compressor@then=l1_filter",
+            "then=l1_filter comes after compressor",
+        ),
+        (
+            "compressor=qat finetune=short",
+            "finetune=short comes after compressor=qat, which onnxrunt",
+        ),
+    ],
+)
+def test_a_step_behind_another_runtime_is_refused_before_the_first_works(
+    configured: Configured, line: str, told: str
+) -> None:
+    (fault,) = faults(configured("measurements=[accuracy]", *line.split()))
+    assert told in fault
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "compressor@then=ort compressor=qat compressor.deploy=null",
+        "compressor=l1_filter finetune=short compressor@then=int8_static",
+    ],
+)
+def test_what_another_runtime_gets_last_is_welcome(configured: Configured, line: str) -> None:
+    validate(configured("measurements=[accuracy]", *line.split()))
+
+
 def test_a_recipe_that_learns_from_nothing_asks_for_no_train_split(
     configured: Configured, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def test_the_first_layer_and_the_head_stay_in_floats(recipe: TrainedInFewBits) -
     assert decision.achieved == {"simulated": True, "quantized_layers": 8}
     told = " ".join(decision.notes)
     assert "the first layer conv stays in floats; name it to treat it" in told
-    assert "head stays as it is; name it to treat it" in told
+    assert "(head) stays as it is; name it to treat it" in told
 
 
 def test_the_first_layer_and_the_head_are_treated_where_they_are_named() -> None:
