@@ -91,6 +91,11 @@ class Sweep:
             if committed:
                 rest = len(manifest.waiting)
                 self._say(f"{committed} of {len(jobs)} jobs are committed already, {rest} to start")
+            if self.code is None and self.options["resume"]:
+                self._say(
+                    f"{ROOT} is no git repository, so nobody can tell whether a job's code has "
+                    "changed: every job starts again, and goes on from its committed cells"
+                )
             if self.is_here:
                 return self._run_all_here(manifest)
             manifest = self._take_code(manifest)

@@ -148,7 +148,11 @@ def test_the_same_command_runs_only_what_is_not_committed(
     ids=["edited", "not in a repository", "asked for"],
 )
 def test_every_job_is_asked_where_the_receipts_are_not_to_be_believed(
-    code: str | None, resume: bool, start: Start, monkeypatch: pytest.MonkeyPatch
+    code: str | None,
+    resume: bool,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     start(Job(), crossed("none,level"), "processes")
     monkeypatch.setattr(launch, "code_digest", lambda: code)
@@ -160,6 +164,7 @@ def test_every_job_is_asked_where_the_receipts_are_not_to_be_believed(
         resume=resume,
     )
     assert ran == ["none", "level"]
+    assert ("is no git repository, so" in capsys.readouterr().err) == (code is None)
 
 
 def test_a_cluster_gets_one_array_a_wave(start: Start, fake_slurm: FakeSlurm) -> None:
