@@ -1,6 +1,5 @@
 """OpenVINO with the same weights."""
 
-
 from compressors.base import Decision, Task
 from compressors.deployment import SAME_WEIGHTS, Deployment, classifier_of, deployed
 from models.openvino_runtime import export_openvino

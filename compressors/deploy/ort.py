@@ -1,6 +1,5 @@
 """ONNX Runtime with the same weights."""
 
-
 from compressors.base import Decision, Task
 from compressors.deployment import SAME_WEIGHTS, Deployment, classifier_of, deployed
 from models.onnx_runtime import export_onnx
