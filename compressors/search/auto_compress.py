@@ -13,7 +13,6 @@ from compressors.pruning.coupling import width
 from compressors.resources import Resources
 from compressors.search.base import Search
 from compressors.search.budget import Budget, Fit, alike
-from compressors.search.norms import estimate_norms
 from compressors.search.oracle import Oracle, Scored
 from compressors.search.simulated_annealing import SimulatedAnnealing
 from core.errors import ConfigError
@@ -104,7 +103,7 @@ class AutoCompress(SimulatedAnnealing):
             walked = self._walk(oracle, goal)
             if walked is None:
                 return None
-            trained = self._trained(oracle.task, standing, walked.model, number, epochs)
+            trained = self._trained(oracle, standing, walked.model, number, epochs)
             epochs += 0 if trained is standing else self.admm_iterations * self.admm_epochs
             oracle.move(replace(walked, model=trained, by_edits=False, epochs=epochs))
             found = self._rest(oracle, goal, trained, epochs)
@@ -140,17 +139,18 @@ class AutoCompress(SimulatedAnnealing):
         return walked
 
     def _trained(
-        self, task: Task, standing: nn.Module, walked: nn.Module, number: int, epochs: int
+        self, oracle: Oracle, standing: nn.Module, walked: nn.Module, number: int, epochs: int
     ) -> nn.Module:
         """The network without the filters that the walk took out, trained towards that before.
 
         Args:
-            task: Of the search.
+            oracle: Of the search.
             standing: Before this round; left as it is.
             walked: What the walk came to, for its widths.
             number: Of the round.
             epochs: Of training before this round.
         """
+        task = oracle.task
 
         def share(layer: str) -> float:
             before, after = (
@@ -166,8 +166,7 @@ class AutoCompress(SimulatedAnnealing):
         model, given = copy.deepcopy(standing), _further(task.given, epochs)
         further = replace(task, model=model, selection=selection, resources=given)
         trained = cast(nn.Module, self._admm(number).decide(further).model)
-        if self.statistics_samples:  # those it has are from before the filters went
-            estimate_norms(trained, task.given.batches(self.statistics_samples))
+        oracle.renew(trained)  # its statistics are from before the filters went
         return trained
 
     def _admm(self, number: int) -> ADMM:

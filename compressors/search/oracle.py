@@ -360,8 +360,8 @@ class Oracle:
             self.task.given.train(
                 model, epochs=self.epochs, first_epoch=self._trained, after_step=enforce
             )
-        elif self.statistics_samples and not candidate.edits.is_empty:
-            anew = self._estimate_norms(model)
+        elif not candidate.edits.is_empty:
+            anew = self.renew(model)
         score = self.ask(model)
         if self.best is None or self.is_better(score, self.best.score):
             epochs = self._trained + self.epochs
@@ -371,13 +371,20 @@ class Oracle:
             )
         return score
 
-    def _estimate_norms(self, model: nn.Module) -> bool:
-        """Of an untrained candidate; a note tells it once."""
-        if not estimate_norms(model, self.task.given.batches(self.statistics_samples)):
+    def renew(self, model: nn.Module) -> bool:
+        """Estimate the BatchNorm statistics of an untrained network anew; whether any were.
+
+        A note tells it once.
+
+        Args:
+            model: That lost filters, in eval mode; changed in place.
+        """
+        samples = self.statistics_samples
+        if not samples or not estimate_norms(model, self.task.given.batches(samples)):
             return False
         note = (
             "BatchNorm statistics of untrained candidates were estimated anew, on up to "
-            f"{self.statistics_samples} samples of the tuning data"
+            f"{samples} samples of the tuning data"
         )
         self.notes += [note] * (note not in self.notes)
         return True

@@ -136,10 +136,15 @@ class Sensitivity(Search):
     def _tolerated(self, oracle: Oracle, model: nn.Module) -> tuple[float, dict[str, float]]:
         """Score, and group -> largest sparsity up to which that falls within the threshold."""
         sign = 1 if oracle.maximize else -1
+
+        def score(network: nn.Module) -> float:
+            oracle.renew(network)
+            return sign * oracle.ask(network)
+
         scan = sensitivity_analysis(
             model,
             oracle.task.example_inputs,
-            lambda network: sign * oracle.ask(network),
+            score,
             criterion=CRITERIA[self.base_algo],
             sparsities=self.scanned_sparsities,
             layers=list(oracle.filters),

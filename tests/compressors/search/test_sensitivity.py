@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from compressors.base import Decision
+from compressors.search.oracle import Oracle
 from compressors.search.sensitivity import Sensitivity
 from core.errors import ConfigError, IncompatibleModel
 from tests.compressors.search.conftest import IMAGES, Landscape, widths
@@ -113,3 +114,11 @@ def test_faults_are_told() -> None:
             sparsity=0.5, sparsity_per_iter=0, acc_drop_threshold=-1, scans="all", max_evaluations=3
         )
     assert len(caught.value.faults) == 4
+
+
+def test_what_is_scanned_has_statistics_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[tuple[int, int]] = []
+    monkeypatch.setattr(Oracle, "renew", lambda _, model: bool(renewed.append(widths(model))))
+    landscape = Landscape(falling)
+    pruned(landscape)
+    assert renewed == landscape.scored
