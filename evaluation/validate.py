@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -93,33 +92,32 @@ def recipe_faults(config: DictConfig) -> Iterator[str]:
     yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
     yield from _slot_faults(config)
     yield from _trainer_faults(plain(config.trainer))
-    for step in recipe_of(config).values():
-        if "_target_" in step:
-            yield from _faults_of(partial(build, step, expects=Compressor))
-        if step.get("optimize_mode") == "minimize":
-            yield (
-                f"{step['name']}.optimize_mode=minimize: the score of a recipe is an accuracy, and "
-                "the worst network would come out; from Python a score may be a loss"
-            )
-    yield from _order_faults(config)
+    yield from _recipe_faults(recipe_of(config))
 
 
-def _order_faults(config: DictConfig) -> Iterator[str]:
-    """Steps behind one whose result another runtime runs, before that one does its work."""
+def _recipe_faults(recipe: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with the steps themselves, and with one that is behind another runtime."""
     deployed = ""
-    for slot, step in recipe_of(config).items():
+    for slot, step in recipe.items():
         if deployed:
             yield (
                 f"{slot}={step['name']} comes after {deployed}: what that gives has no layers to "
                 "treat or train; deploy last"
             )
+        if step.get("optimize_mode") == "minimize":
+            yield (
+                f"{step['name']}.optimize_mode=minimize: the score of a recipe is an accuracy, and "
+                "the worst network would come out; from Python a score may be a loss"
+            )
+        if "_target_" not in step:
             continue
-        runtime = "torch"
-        if "_target_" in step:
-            with suppress(ConfigError):  # told as a fault of the step
-                runtime = build(step, expects=Compressor).runtime
-        if runtime != "torch":
-            deployed = f"{slot}={step['name']}, which {runtime} runs"
+        try:
+            runtime = build(step, expects=Compressor).runtime
+        except ConfigError as error:
+            yield from error.faults
+        else:
+            if runtime != "torch" and not deployed:
+                deployed = f"{slot}={step['name']}, which {runtime} runs"
 
 
 def _slot_faults(config: DictConfig) -> Iterator[str]:

@@ -133,8 +133,10 @@ class FilterPruner(Compressor):
     def decide(self, task: Task) -> Decision:
         """Rank, choose, and try every removal out."""
         proposals, notes = self._proposals(task, self.survey(task))
-        removals = [p.removal for p in proposals if p.removal is not None]
-        trial = try_out(task.model, union(removals), task.example_inputs)
+        removal = union(p.removal for p in proposals)
+        if removal.is_empty:
+            return settle(task, proposals, notes)
+        trial = try_out(task.model, removal, task.example_inputs)
         if trial.fault:
             return settle(task, proposals, notes)
         decision = settle(task, proposals, notes, works=True)
