@@ -71,7 +71,7 @@ class QAT(TrainedInFewBits):
         deploy: str | None = RUNTIME,
         samples: int = 512,
         epochs: int = 2,
-        learning_rate: float | None = None,
+        learning_rate: float | None = 1e-5,
         **selection: Any,
     ) -> None:
         self.chosen: dict[str, Any] = {

@@ -90,9 +90,12 @@ class Int8WeightOnly(WeightOnly):
 
 
 class Int4WeightOnly(WeightOnly):
-    """Weights of 4 bits, two in a byte; groups of 32 are the usual `group_size`."""
+    """Weights of 4 bits, two in a byte; with a step for every 32 inputs."""
 
     bits: ClassVar = 4
+
+    def __init__(self, *, group_size: int | None = 32, **options: Any) -> None:
+        super().__init__(group_size=group_size, **options)
 
 
 def _is_plain(layer: nn.Module) -> bool:

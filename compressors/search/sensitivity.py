@@ -10,7 +10,7 @@ from compressors.analysis.sensitivity import SPARSITIES, Stop, sensitivity_analy
 from compressors.options import positive
 from compressors.search.base import CRITERIA, Search, failures
 from compressors.search.budget import ROUNDING, Budget, Fit, ceil_of, fitted
-from compressors.search.oracle import Oracle, Scored
+from compressors.search.oracle import Oracle, Quantity, Scored
 from core.errors import ConfigError, IncompatibleModel
 
 LEAST = 0.01
@@ -25,6 +25,7 @@ class Sensitivity(Search):
     weight. The iterations end at the target, or before the score falls by the threshold.
 
     Args:
+        budget: As in Search.
         sparsity_per_iter: Fraction of the quantity, of what it was at first, in (0, 1).
         acc_drop_threshold: Of the score, as a fraction: of each layer alone, and of what comes out.
         scans: first, or each: before which iterations the layers are scanned.
@@ -44,13 +45,14 @@ class Sensitivity(Search):
     def __init__(
         self,
         *,
+        budget: Quantity = "params",
         sparsity_per_iter: float = 0.1,
         acc_drop_threshold: float = 0.05,
         scans: str | None = None,
         scanned_sparsities: Sequence[float] = SPARSITIES,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(budget=budget, **options)
         faults = positive(sparsity_per_iter, "sparsity_per_iter", below=1)
         faults += positive(acc_drop_threshold, "acc_drop_threshold")
         if scans not in (None, "first", "each"):

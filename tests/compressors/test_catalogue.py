@@ -1,8 +1,12 @@
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import MISSING, OmegaConf
 
 from compressors.__main__ import main
+from compressors.base import Compressor
 from compressors.catalogue import FAMILIES, catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +30,26 @@ def test_every_file_is_listed_and_none_is_cut() -> None:
     assert catalogue().keys() == files
     assert all(one.family in FAMILIES for one in catalogue().values())
     assert all(one.meaning.count("(") == one.meaning.count(")") for one in catalogue().values())
+
+
+def defaults_of(kind: type[Compressor]) -> dict[str, Any]:
+    """What is taken for an option that is left out, where it can be; lists for tuples."""
+    found: dict[str, Any] = {}
+    for owner in reversed(kind.__mro__[: kind.__mro__.index(Compressor)]):
+        for name, option in inspect.signature(owner.__init__).parameters.items():
+            value = option.default
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return {name: value for name, value in found.items() if value is not inspect.Parameter.empty}
+
+
+@pytest.mark.parametrize("name", [n for n, one in catalogue().items() if one.type])
+def test_a_class_takes_what_its_file_says_for_an_option_that_is_left_out(name: str) -> None:
+    kind = catalogue()[name].type
+    assert kind is not None
+    stated = OmegaConf.to_container(OmegaConf.load(ROOT / f"config/compressor/{name}.yaml"))
+    chosen = {k: value for k, value in stated.items() if k != "name" and value != MISSING}
+    defaults = {key: value for key, value in defaults_of(kind).items() if key in chosen}
+    assert defaults == {key: chosen[key] for key in defaults}
 
 
 def test_a_recipe_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,9 +74,7 @@ def test_fitted_steps_are_closer_to_the_weights_on_the_whole(torchao: None) -> N
     assert errors[0] < errors[1]
 
 
-@pytest.mark.parametrize(
-    ("recipe", "share"), [(Int8WeightOnly(), 0.3), (Int4WeightOnly(group_size=32), 0.2)]
-)
+@pytest.mark.parametrize(("recipe", "share"), [(Int8WeightOnly(), 0.3), (Int4WeightOnly(), 0.2)])
 def test_the_linear_weights_of_a_transformer_shrink(recipe: WeightOnly, share: float) -> None:
     torch.manual_seed(0)
     model = VisionTransformer(
