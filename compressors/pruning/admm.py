@@ -104,7 +104,7 @@ class ADMM(Compressor):
         self.num_iterations, self.training_epochs = num_iterations, training_epochs
         self.row: float = row if row is not None else ROWS[effort]
         self.base_algo, self.effort = base_algo, effort
-        self.base = bases[base_algo]
+        self.base, self.asked = bases[base_algo], f"{self.name}: base_algo={base_algo}"
         self.treatable = self.base.treatable  # type: ignore[misc]
         self.default_types = self.base.default_types  # type: ignore[misc]
 
@@ -140,7 +140,7 @@ class ADMM(Compressor):
             kept = self._kept(task, split)
             split.project(_weights(model), kept)
             split.update(_weights(model))
-        last = decided_by(self.base, task, task.selection.sparsity)
+        last = self._decided(task, model)
         after = _share_outside(_weights(model), _kept_by(model, last.edits))
         perform(model, last.edits)
         drawn = (
@@ -156,8 +156,12 @@ class ADMM(Compressor):
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(shifted[name])
-        decision = decided_by(self.base, task, task.selection.sparsity, model=model)
-        return _kept_by(model, decision.edits)
+        return _kept_by(model, self._decided(task, model).edits)
+
+    def _decided(self, task: Task, model: nn.Module) -> Decision:
+        """What the criterion would take out of a network."""
+        sparsity = task.selection.sparsity
+        return decided_by(self.base, task, sparsity, asked=self.asked, model=model)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

@@ -84,6 +84,7 @@ class AGP(Compressor):
         self.initial_sparsity, self.final_sparsity = initial_sparsity, final_sparsity
         self.start_epoch, self.end_epoch, self.frequency = start_epoch, end_epoch, frequency
         self.pruning_algorithm, self.base = pruning_algorithm, BASES[pruning_algorithm]
+        self.asked = f"{self.name}: pruning_algorithm={pruning_algorithm}"
         self.treatable = self.base.treatable  # type: ignore[misc]
         self.default_types = self.base.default_types  # type: ignore[misc]
 
@@ -113,10 +114,8 @@ class AGP(Compressor):
         """Train and prune in turn."""
         gradual, trained = Gradual(self, task), 0
         notes: list[str] = []
-        try:  # what is nothing as a whole is refused before anything is trained
-            decided_by(self.base, task, task.selection.sparsity)
-        except IncompatibleModel as error:
-            raise IncompatibleModel(f"{self.name}: {error}") from error
+        # what is nothing as a whole is refused before anything is trained
+        decided_by(self.base, task, task.selection.sparsity, asked=self.asked)
         announce(self.name, task, epochs=self.end_epoch)
         for epoch in self.epochs:
             if epoch > trained:
@@ -176,7 +175,7 @@ class Gradual:
             return None
         shares = {name: self._share(name, epoch) for name in self._full}
         try:
-            step = decided_by(self.recipe.base, self.task, shares)
+            step = decided_by(self.recipe.base, self.task, shares, asked=self.recipe.asked)
         except IncompatibleModel as error:  # a later, larger step may change something
             self.obstacle = str(error)
             return None

@@ -47,6 +47,7 @@ def decided_by(
     task: Task,
     sparsity: Mapping[str, float],
     *,
+    asked: str,
     model: nn.Module | None = None,
     **options: Any,
 ) -> Decision:
@@ -56,6 +57,7 @@ def decided_by(
         base: The criterion.
         task: Of the recipe that asks.
         sparsity: Short name of a layer -> fraction of what it has now, in [0, 1).
+        asked: What errors name: the recipe that asks, and the option that says the criterion.
         model: The network as it is now; left out: that of the task.
         **options: Own ones of the criterion.
 
@@ -66,9 +68,9 @@ def decided_by(
         {"op_names": [name], "sparsity": share} for name, share in sparsity.items() if share > 0
     ]
     if not entries:
-        raise IncompatibleModel("so little of every layer rounds to nothing")
+        raise IncompatibleModel(f"{asked}: so little of every layer rounds to nothing")
     if task.selection.excluded:
         entries.append({"op_names": sorted(task.selection.excluded), "exclude": True})
     network = task.model if model is None else model
-    recipe = base(config_list=entries, **options)
+    recipe = base(name=asked, config_list=entries, **options)
     return recipe.plan(network, task.example_inputs, task.resources)

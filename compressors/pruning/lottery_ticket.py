@@ -119,7 +119,7 @@ class LotteryTicket(Compressor):
             name: 1 - kept_share(sparsity, iteration=iteration, of=of)
             for name, sparsity in task.selection.sparsity.items()
         }
-        return decided_by(Level, task, gone, scope=self.scope)
+        return decided_by(Level, task, gone, asked=self.name, scope=self.scope)
 
     def _train(self, task: Task, early: dict[str, Tensor] | None, epochs: int) -> None:
         """One round: from the early weights if there are any; what is zero stays zero."""

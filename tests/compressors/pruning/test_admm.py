@@ -132,8 +132,11 @@ def untrained(*_: Any, **__: Any) -> None:
 
 
 def test_so_little_that_it_rounds_to_nothing_is_told_before_any_training() -> None:
-    with pytest.raises(IncompatibleModel, match=r"0\.1 of 2 filters rounds to nothing"):
+    told = r"^ADMM: base_algo=l1_filter changes nothing\. .*0\.1 of 2 filters rounds to nothing"
+    with pytest.raises(IncompatibleModel, match=told):
         plan(chain(), untrained, IMAGES, sparsity=0.1)
+    with pytest.raises(IncompatibleModel, match=r"^ADMM: base_algo=slim changes nothing\. 0\.1 of"):
+        plan(chain(), untrained, IMAGES, sparsity=0.1, base_algo="slim")
 
 
 def test_what_is_excluded_stays() -> None:
