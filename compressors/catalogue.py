@@ -5,14 +5,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from compressors.base import Compressor
-from compressors.resources import Need
 from core.app import CONFIG
-from core.targets import resolve
+from core.outline import outline
+
+if TYPE_CHECKING:
+    from compressors.resources import Need
 
 FAMILIES: Mapping[str, str] = {
     "pruning": "Pruning",
@@ -24,7 +25,7 @@ FAMILIES: Mapping[str, str] = {
 }
 """Package of a compressor -> heading."""
 
-NEEDS: Mapping[Need, str] = {"batches": "data", "score": "scores", "train": "training"}
+NEEDS: "Mapping[Need, str]" = {"batches": "data", "score": "scores", "train": "training"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +37,14 @@ class Recipe:
         header: Its comment, as one text: what it does, a blank line, what to expect.
         keys: What follows, as it stands there: keys with their values and comments.
         selects: Whether layers can be chosen for it.
-        type: Its class; None where it names several steps.
+        type: What its class says of itself; None where it names several steps.
     """
 
     name: str
     header: str
     keys: str
     selects: bool
-    type: type[Compressor] | None
+    type: type[Any] | None
 
     @property
     def family(self) -> str:
@@ -53,7 +54,7 @@ class Recipe:
     @property
     def needs(self) -> list[str]:
         """What it takes beside the weights, of `tuning`: data, scores, training."""
-        asked = frozenset[Need]() if self.type is None else self.type.needs
+        asked = () if self.type is None else self.type.needs
         return [told for need, told in NEEDS.items() if need in asked]
 
     @property
@@ -90,5 +91,5 @@ def _read(path: Path) -> Recipe:
         header=words.replace(" Expect:", "\n\nExpect:"),
         keys="\n".join(own),
         selects="/selection@" in text,
-        type=resolve(target, expects=Compressor) if target else None,
+        type=outline(target) if target else None,
     )

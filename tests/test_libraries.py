@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from core.app import CONFIG
 from core.configuration import plain
 from core.names import SPLITS, require_key
+from core.outline import outline
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
 from evaluation.run import run
@@ -25,6 +27,8 @@ def composed(*overrides: str) -> Any:
 DEFAULTS = plain(composed())
 MEASUREMENTS = DEFAULTS["measurement_library"]
 DATASETS = DEFAULTS["dataset_library"]
+RECIPES = [OmegaConf.load(path) for path in sorted((CONFIG / "compressor").glob("*.yaml"))]
+TARGETS = [entry["_target_"] for entry in [*MEASUREMENTS.values(), *RECIPES] if "_target_" in entry]
 FOLDERS = {"property": "properties", "benefit": "benefits", "paired": "paired"}
 
 
@@ -39,6 +43,14 @@ def test_a_measurement_says_what_it_is(name: str) -> None:
     assert kind.needs
     assert (inspect.getdoc(kind) or "") != inspect.getdoc(Measurement)
     assert not inspect.isabstract(kind)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_outline_of_a_class_is_true(target: str) -> None:
+    real, told = resolve(target, expects=object), outline(target)
+    for name in ("kind", "needs", "unit", "better", "version", "__module__", "__qualname__"):
+        assert getattr(told, name, None) == getattr(real, name, None), name
+    assert inspect.getdoc(told) == inspect.getdoc(real)
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)

@@ -8,6 +8,7 @@ from omegaconf import MISSING, OmegaConf
 from compressors.__main__ import main
 from compressors.base import Compressor
 from compressors.catalogue import FAMILIES, catalogue
+from core.targets import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +45,8 @@ def defaults_of(kind: type[Compressor]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [n for n, one in catalogue().items() if one.type])
 def test_a_class_takes_what_its_file_says_for_an_option_that_is_left_out(name: str) -> None:
-    kind = catalogue()[name].type
-    assert kind is not None
-    stated = OmegaConf.to_container(OmegaConf.load(ROOT / f"config/compressor/{name}.yaml"))
+    stated: Any = OmegaConf.to_container(OmegaConf.load(ROOT / f"config/compressor/{name}.yaml"))
+    kind = resolve(stated["_target_"], expects=Compressor)
     chosen = {k: value for k, value in stated.items() if k != "name" and value != MISSING}
     defaults = {key: value for key, value in defaults_of(kind).items() if key in chosen}
     assert defaults == {key: chosen[key] for key in defaults}
