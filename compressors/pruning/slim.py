@@ -1,5 +1,6 @@
 """Channels whose BatchNorm scales them down, one threshold for the whole network."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,13 +34,19 @@ class Channel:
         tie: Index of the layers it belongs to; None where they could not be followed.
         filters: Tied filters.
         gammas: What scales them.
-        score: Mean magnitude of the gammas that were selected.
+        own: Those of the gammas that were selected; they are counted and ranked.
+        costs: How many filters and selected gammas each layer loses.
     """
 
     tie: int | None
     filters: list[Filter]
     gammas: list[Gamma]
-    score: float
+    own: list[Gamma]
+
+    @property
+    def costs(self) -> Counter[str]:
+        """Layer -> filters or selected gammas that it loses."""
+        return Counter(name for name, _ in [*self.filters, *self.own])
 
 
 class Slim(Compressor):
@@ -95,11 +102,20 @@ class Slim(Compressor):
         bare = [name for name in names if _gammas(task, name) is None]
         names = [name for name in names if name not in bare]
         notes = [f"{names_of(task, bare)}: left whole, without scales"] if bare else []
-        if self.epochs and names:
+        channels = _Channels(task, names, values[0])
+        if self.epochs and channels.can_go:
             self._train(task, names)
-        chosen = _Channels(task, names, values[0])
-        decision = settle(task, list(chosen.proposals()), [*notes, *chosen.notes])
-        if not self.epochs or decision.edits.is_empty:
+        chosen = channels.chosen()
+        notes += channels.notes
+        if not chosen:
+            return Decision(notes=[*notes, *channels.too_few])
+        decision = settle(task, list(channels.proposals(chosen)), notes)
+        decision.notes.append(
+            f"{sum(len(channel.own) for channel in chosen)} of {channels.total} channels are below "
+            "one threshold for all layers; that takes "
+            f"{_share_taken(task.model, decision.edits):.1%} of all parameters"
+        )
+        if not self.epochs:
             return decision
         perform(task.model, decision.edits)
         return Decision(model=task.model, notes=decision.notes)
@@ -124,28 +140,46 @@ class Slim(Compressor):
 
 
 class _Channels:
-    """All channels behind the selected BatchNorms, and those that go."""
+    """All channels behind the selected BatchNorms, whatever their scales, and those that go."""
 
     def __init__(self, task: Task, names: Sequence[str], sparsity: float) -> None:
         self.task = task
-        self.magnitudes = {n: cast(Tensor, _gammas(task, n)).detach().abs() for n in names}
+        self.names, self.sparsity = names, sparsity
         self.obstacle = "no layer before it could be followed"
         self.notes: list[str] = []
         self.ties: list[Followable] = []
         self.reached: set[str] = set()
         self.channels = [*self._followed(), *self._alone()]
-        total = sum(len(self._selected(channel.gammas)) for channel in self.channels)
-        self.chosen = self._below_threshold(count_removed(total, sparsity) if total else 0)
-        if total and not self.chosen:
-            self.notes.append(f"{sparsity:g} of {total} channels rounds to nothing")
+        self.total = sum(len(channel.own) for channel in self.channels)
+        self.budget = count_removed(self.total, sparsity) if self.total else 0
+        self.widths = {
+            name: width(task.model.get_submodule(name))
+            for one in self.ties
+            for name in one.tie.layers
+        }
+        self.widths |= {name: len(cast(Tensor, _gammas(task, name))) for name in names}
 
-    def proposals(self) -> Iterator[Proposal]:
+    @property
+    def can_go(self) -> bool:
+        """Whether any channel may be the first to go, whatever the scales."""
+        return any(
+            len(one.own) <= self.budget and _is_spared(one.costs, self.widths)
+            for one in self.channels
+        )
+
+    @property
+    def too_few(self) -> list[str]:
+        """What to say where none goes."""
+        told = f"{self.sparsity:g} of {self.total} channels rounds to nothing"
+        return [told] if self.total else []
+
+    def proposals(self, chosen: Sequence[Channel]) -> Iterator[Proposal]:
         """What to do, tie by tie."""
-        for index in dict.fromkeys(channel.tie for channel in self.chosen):
-            mine = [channel for channel in self.chosen if channel.tie == index]
+        for index in dict.fromkeys(channel.tie for channel in chosen):
+            mine = [channel for channel in chosen if channel.tie == index]
             gammas = [gamma for channel in mine for gamma in channel.gammas]
             layers = list(dict.fromkeys(name for name, _ in gammas))
-            own = [name for name in layers if name in self.magnitudes]
+            own = [name for name in layers if name in self.names]
             masking, obstacle, touched, note = _masks(self.task.model, gammas), "", None, ""
             if index is None:
                 obstacle = self.obstacle
@@ -177,13 +211,13 @@ class _Channels:
             self.ties.append(one)
             for bundle in one.tie.bundles:
                 gammas = list(dict.fromkeys(g for one in bundle for g in behind.get(one, [])))
-                if self._selected(gammas):
+                if any(name in self.names for name, _ in gammas):
                     yield self._channel(len(self.ties) - 1, bundle, gammas)
 
     def _is_free(self, tie: Tie, behind: Mapping[Filter, list[Gamma]]) -> bool:
         """Whether a tie has selected gammas and may lose channels; a sentence where it may not."""
         norms = list(dict.fromkeys(name for gammas in behind.values() for name, _ in gammas))
-        own = [name for name in norms if name in self.magnitudes]
+        own = [name for name in norms if name in self.names]
         self.reached.update(own)
         for name in (*tie.layers, *norms):
             short = name.removeprefix(self.task.prefix)
@@ -197,36 +231,49 @@ class _Channels:
 
     def _alone(self) -> Iterator[Channel]:
         """Channels of BatchNorms that no followed layer feeds: they can be set to zero."""
-        for name, magnitudes in self.magnitudes.items():
+        for name in self.names:
             if name not in self.reached:
-                yield from (self._channel(None, [], [(name, i)]) for i in range(len(magnitudes)))
+                count = len(cast(Tensor, _gammas(self.task, name)))
+                yield from (self._channel(None, [], [(name, i)]) for i in range(count))
 
     def _channel(self, tie: int | None, filters: list[Filter], gammas: list[Gamma]) -> Channel:
-        own = [float(self.magnitudes[name][i]) for name, i in self._selected(gammas)]
-        return Channel(tie=tie, filters=filters, gammas=gammas, score=sum(own) / len(own))
+        own = [gamma for gamma in gammas if gamma[0] in self.names]
+        return Channel(tie=tie, filters=filters, gammas=gammas, own=own)
 
-    def _selected(self, gammas: Sequence[Gamma]) -> list[Gamma]:
-        return [gamma for gamma in gammas if gamma[0] in self.magnitudes]
+    def chosen(self) -> list[Channel]:
+        """Those of least mean magnitude; the first the budget does not cover is the threshold."""
+        scales = {n: cast(Tensor, _gammas(self.task, n)).detach().abs() for n in self.names}
 
-    def _below_threshold(self, budget: int) -> list[Channel]:
-        """Channels of least score; the first that the budget does not cover is the threshold."""
-        model = self.task.model
-        left = {
-            name: width(model.get_submodule(name)) for one in self.ties for name in one.tie.layers
-        }
-        left |= {name: len(magnitudes) for name, magnitudes in self.magnitudes.items()}
+        def score(channel: Channel) -> float:
+            return sum(float(scales[name][i]) for name, i in channel.own) / len(channel.own)
+
+        budget, left = self.budget, self.widths
         chosen: list[Channel] = []
-        for channel in sorted(self.channels, key=lambda one: one.score):
-            own = self._selected(channel.gammas)
-            cost = Counter(name for name, _ in [*channel.filters, *own])
-            if any(left[name] <= count for name, count in cost.items()):
+        for channel in sorted(self.channels, key=score):
+            if not _is_spared(channel.costs, left):
                 continue
-            budget -= len(own)
+            budget -= len(channel.own)
             if budget < 0:
                 break
-            left = {name: count - cost[name] for name, count in left.items()}
+            left = {name: count - channel.costs[name] for name, count in left.items()}
             chosen.append(channel)
         return chosen
+
+
+def _is_spared(costs: Mapping[str, int], left: Mapping[str, int]) -> bool:
+    """Whether each layer keeps one at least."""
+    return all(left[name] > count for name, count in costs.items())
+
+
+def _share_taken(model: nn.Module, edits: Edits) -> float:
+    """Fraction of a network's parameters that edits remove or zero."""
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.fill_(1)
+    perform(twin, edits)
+    left = sum(int(parameter.count_nonzero()) for parameter in twin.parameters())
+    return 1 - left / sum(parameter.numel() for parameter in model.parameters())
 
 
 def _behind(graph: Followed, model: nn.Module, tie: Tie) -> dict[Filter, list[Gamma]]:

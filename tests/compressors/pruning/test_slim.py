@@ -47,6 +47,13 @@ def test_one_threshold_holds_for_all_layers() -> None:
     }
 
 
+def test_it_is_told_what_the_channels_are_in_parameters() -> None:
+    # two of m and one of n go: of a to h stay 10 of 30, 2 of 6, 20 of 84, 4 of 6, 6 of 8
+    assert plan(chain(norm(0.1, 0.2, 0.9), norm(0.3, 0.8, 0.9)), sparsity=0.5).notes == [
+        "3 of 6 channels are below one threshold for all layers; that takes 68.7% of all parameters"
+    ]
+
+
 def test_one_channel_stays_in_each_layer() -> None:
     removed = plan(chain(norm(0.6, 0.5, 0.9), norm(0.03, 0.02, 0.01)), sparsity=0.5).edits.removed
     assert removed["n"] == {"out": [1, 2]}
@@ -100,7 +107,7 @@ def test_what_the_budget_does_not_cover_is_the_threshold() -> None:
 def test_a_norm_that_was_not_selected_goes_along_and_is_named() -> None:
     decision = plan(Tied(), sparsity=0.34, op_names=["m"])
     assert decision.edits.removed["b"] == {"out": [0]}
-    assert decision.notes == ["n: pruned too, tied to m"]
+    assert decision.notes[:-1] == ["n: pruned too, tied to m"]
 
 
 def test_a_tie_with_an_excluded_norm_stays_whole() -> None:
@@ -126,7 +133,8 @@ def test_where_channels_cannot_be_removed_they_are_zeroed() -> None:
         "m.weight": [True, True, False, False],
         "m.bias": [True, True, False, False],
     }
-    assert "size and latency stay" in decision.notes[-1]
+    assert "size and latency stay" in decision.notes[0]
+    assert decision.notes[-1].endswith("takes 15.4% of all parameters")  # 4 of 8 + 8 + 10
 
 
 class Halves(nn.Module):
@@ -155,7 +163,7 @@ def test_shuffled_channels_go_where_the_same_go_in_both_halves() -> None:
 def test_a_norm_without_scales_is_named_and_left() -> None:
     decision = plan(chain(norm(0.1, 0.2, 0.3), nn.BatchNorm2d(3, affine=False)), sparsity=0.34)
     assert decision.edits.removed["m"] == {"out": [0]}
-    assert decision.notes == ["n: left whole, without scales"]
+    assert decision.notes[:-1] == ["n: left whole, without scales"]
 
 
 def test_training_shrinks_the_scales_before_they_are_ranked() -> None:
@@ -172,6 +180,31 @@ def test_training_shrinks_the_scales_before_they_are_ranked() -> None:
     assert step.removed["m"] == {"out": [2]}
     assert decision.model.m.weight.tolist() == pytest.approx([0.1, -0.5])
     assert before.m.num_features == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "sparsity"),
+    [
+        (chain(norm(0.1, 0.5, 0.9), norm(0.2, 0.3, 1.0)), 0.16),
+        (chain(norm(0.1, 0.5, 0.9), norm(0.2, 0.3, 1.0)), 0.0),
+        (Tied(), 0.33),
+    ],
+    ids=["few", "none", "one of a pair"],
+)
+def test_so_little_that_it_rounds_to_nothing_is_told_before_any_training(
+    model: nn.Module, sparsity: float
+) -> None:
+    with pytest.raises(IncompatibleModel, match=r"changes nothing\. .* of 6 channels rounds to"):
+        plan(model, epochs=1, sparsity=sparsity)
+
+
+def test_scales_decide_after_the_training_whether_the_first_channel_fits() -> None:
+    def train(model: nn.Module, **_: Any) -> None:
+        model.o.weight.data[1] = 0.01
+
+    decision = plan(TiedThenOne(), train, epochs=1, sparsity=0.12)  # one of nine, not of a pair
+    assert decision.model is not None
+    assert decision.model.o.num_features == 2
 
 
 def test_frozen_scales_cannot_be_trained() -> None:
