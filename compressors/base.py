@@ -22,8 +22,8 @@ from compressors.selection import (
     select,
     sparsity_faults,
 )
-from compressors.selfcheck import state_digest, verify
-from compressors.tracing import find_heads, prefix_of
+from compressors.selfcheck import State, verify
+from compressors.tracing import Look, look_at, prefix_of
 from core.errors import ConfigError, IncompatibleModel
 from models.artifacts import Program
 from models.base_model import ClassifierModule
@@ -115,6 +115,7 @@ class Task:
         selection: Layers by their short names.
         prefix: What makes a short name a full one: `backbone.` in a classifier of ours.
         heads: Short names of the layers that make the logits.
+        look: At the model.
         resources: Data, score and training; there where the compressor `needs` any of them.
     """
 
@@ -123,6 +124,7 @@ class Task:
     selection: Selection
     prefix: str
     heads: tuple[str, ...]
+    look: Look
     resources: Resources | None = None
 
     @property
@@ -213,17 +215,19 @@ class Compressor(ABC):
     def _compress(
         self, model: nn.Module, example_inputs: Tensor, resources: Resources | None
     ) -> Compressed:
-        untouched = state_digest(model)
-        decision = self.plan(model, example_inputs, resources)
+        untouched = State.kept(model)
+        task = self._prepared(model, example_inputs, resources)
+        decision = self._decision_on(model, task)
         after = decision.model
         if after is None:
             after = copy.deepcopy(model)
             perform(after, decision.edits)
         if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
             after.baseline = model.baseline or model
-        inputs = example_inputs.to(_device(model))
         edits = None if decision.compared or decision.model is not None else decision.edits
-        checked = verify(model, after, edits, inputs, untouched=untouched)
+        checked = verify(
+            model, after, edits, task.example_inputs, look=task.look, untouched=untouched
+        )
         requested = {
             "compressor": self.name,
             "entries": _plain(list(self.entries.values())),
@@ -246,12 +250,34 @@ class Compressor(ABC):
         self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
     ) -> Decision:
         """What `compress` would do, without doing it; arguments and errors are the same."""
+        with _eagerly(model):
+            return self._decision_on(model, self._prepared(model, example_inputs, resources))
+
+    def refuse(self, model: nn.Module) -> None:
+        """Raise IncompatibleModel where nothing of a model can be treated, whatever is selected."""
+        runtime = getattr(model, "runtime", "torch")
+        if runtime != "torch":
+            raise IncompatibleModel(
+                f"a model run by {runtime} has no layers that could be treated; compress the model "
+                "it was made of, and deploy it in the slot `then`"
+            )
+        if prune.is_pruned(model) or any(map(parametrize.is_parametrized, model.modules())):
+            raise IncompatibleModel(
+                "a weight of this model is computed from others by a mask or a parametrization; "
+                "make it permanent first (prune.remove or parametrize.remove_parametrizations)"
+            )
+
+    def _prepared(
+        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None
+    ) -> Task:
         if self.needs and resources is None:
             raise ConfigError([f"{self.name} needs {' and '.join(sorted(self.needs))}: give data"])
-        _refuse_untreatable(model)
-        with _eagerly(model):
-            task = self._task(model, example_inputs.to(_device(model)), resources)
-            decision = self.decide(task)
+        self.refuse(model)
+        return self._task(model, example_inputs.to(_device(model)), resources)
+
+    def _decision_on(self, model: nn.Module, task: Task) -> Decision:
+        """A decision that changes something."""
+        decision = self.decide(task)
         only_trained = "train" in self.needs and _same_steps(model, decision.model)
         if decision.changes_nothing or only_trained:
             raise IncompatibleModel(f"{self.name} changes nothing. {'; '.join(decision.notes)}")
@@ -265,8 +291,8 @@ class Compressor(ABC):
     def _task(self, model: nn.Module, inputs: Tensor, resources: Resources | None) -> Task:
         work = copy.deepcopy(model).eval()
         prefix = prefix_of(model)
-        found = find_heads(work, inputs) if self.spares_heads else ()
-        heads = tuple(name.removeprefix(prefix) for name in found)
+        look = look_at(work, inputs)
+        heads = tuple(n.removeprefix(prefix) for n in look.heads) if self.spares_heads else ()
         layers = {
             name.removeprefix(prefix): module
             for name, module in work.named_modules()
@@ -285,6 +311,7 @@ class Compressor(ABC):
             selection=selection,
             prefix=prefix,
             heads=heads,
+            look=look,
             resources=resources,
         )
 
@@ -299,20 +326,6 @@ def _same_steps(before: nn.Module, after: nn.Module | None) -> bool:
 def _head_notes(task: Task) -> list[str]:
     names = ", ".join(task.selection.spared_heads)
     return [f"the classifier head ({names}) stays as it is; name it to treat it"] if names else []
-
-
-def _refuse_untreatable(model: nn.Module) -> None:
-    runtime = getattr(model, "runtime", "torch")
-    if runtime != "torch":
-        raise IncompatibleModel(
-            f"a model run by {runtime} has no layers that could be treated; compress the model it "
-            "was made of, and deploy it in the slot `then`"
-        )
-    if prune.is_pruned(model) or any(map(parametrize.is_parametrized, model.modules())):
-        raise IncompatibleModel(
-            "a weight of this model is computed from others by a mask or a parametrization; make "
-            "it permanent first (prune.remove or parametrize.remove_parametrizations)"
-        )
 
 
 def _eagerly(model: nn.Module) -> AbstractContextManager[Any]:

@@ -36,7 +36,7 @@ class Cost:
         return asdict(self)
 
 
-def cost_of(model: nn.Module, example_inputs: Tensor) -> Cost:
+def cost_of(model: nn.Module, example_inputs: Tensor, *, macs: int | None = None) -> Cost:
     """Count one model; leaves it as it is.
 
     A model of another runtime shows torch nothing to count: its counts are those of the network it
@@ -45,6 +45,7 @@ def cost_of(model: nn.Module, example_inputs: Tensor) -> Cost:
     Args:
         model: In eval mode.
         example_inputs: At least one sample, shape [N, K, H, W].
+        macs: Of one sample, where they are known; None counts them.
     """
     counts = getattr(model, "counts", None)
     if counts is not None:
@@ -56,7 +57,7 @@ def cost_of(model: nn.Module, example_inputs: Tensor) -> Cost:
     return Cost(
         params=sum(p.numel() for p in parameters),
         nonzero_params=sum(int(p.count_nonzero()) for p in parameters),
-        macs=count_macs(model, example_inputs[:1]),
+        macs=count_macs(model, example_inputs[:1]) if macs is None else macs,
         weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
     )
 
@@ -68,9 +69,15 @@ def count_macs(model: nn.Module, inputs: Tensor) -> int:
         >>> count_macs(nn.Linear(4, 3, bias=False), torch.zeros(1, 4))
         12
     """
-    with torch.no_grad(), open_attention(), FlopCounterMode(display=False) as counter:
-        model(inputs)
-    return int(counter.get_total_flops()) // 2
+    with torch.no_grad():
+        return counted(model, inputs)[1]
+
+
+def counted(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
+    """Logits of one forward pass, and its multiply-accumulates."""
+    with open_attention(), FlopCounterMode(display=False) as counter:
+        logits: Tensor = model(inputs)
+    return logits, int(counter.get_total_flops()) // 2
 
 
 @contextmanager

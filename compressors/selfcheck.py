@@ -6,7 +6,6 @@ the same logits; the input model is as it was.
 """
 
 import copy
-import hashlib
 import tempfile
 import warnings
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from compressors.cost import cost_of, latency_ratio
-from core.digest import digest
+from compressors.cost import Cost, cost_of, counted, latency_ratio
+from compressors.tracing import Look
 from core.errors import IncompatibleModel
 from models.artifacts import Program, load_artifact, program_of, read_artifact, save_artifact
 from models.edits import Edits, mask
 from models.exported import export_bytes, load_program
+from models.modes import evaluating
 
 TOLERANCE = 1e-5
 """Largest difference of a logit that counts as the same function, in float32."""
@@ -29,6 +29,10 @@ TOLERANCE = 1e-5
 
 ROUNDED = 2 * torch.finfo(torch.float32).eps
 """The same relative to the largest logit: a classifier of ours ends in float32 whatever it is."""
+
+
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Bytes of an entry -> type that shows its bits."""
 
 
 class SelfCheckError(RuntimeError):
@@ -50,23 +54,46 @@ class Checked:
     program: Program | None = None
 
 
-def state_digest(model: nn.Module) -> str:
-    """Digest of all that a caller can see: tensors, gradients wanted, modes, names."""
-    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= dict(model.named_buffers(remove_duplicate=False))
-    content = {
-        name: [str(t.dtype), list(t.shape), t.requires_grad, _bytes_digest(t)]
-        for name, t in tensors.items()
-    }
-    return digest({"tensors": content, "training": [m.training for m in model.modules()]})
+class State:
+    """All that a caller can see of a model: names, tensors, gradients wanted, modes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        self._tensors |= dict(model.named_buffers(remove_duplicate=False))
+        self._wanting = {name: tensor.requires_grad for name, tensor in self._tensors.items()}
+        self._training = [part.training for part in model.modules()]
+
+    @classmethod
+    def kept(cls, model: nn.Module) -> "State":
+        """As it is now, whatever happens to the model."""
+        state = cls(model)
+        state._tensors = {name: t.detach().clone() for name, t in state._tensors.items()}
+        return state
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, State)
+            and (self._wanting, self._training) == (other._wanting, other._training)
+            and all(_same_bits(t, other._tensors[name]) for name, t in self._tensors.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors change
 
 
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: p.shape for name, p in model.named_parameters()}
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal to the sign of a zero; what is no number equals itself."""
+    kind = INTEGERS.get(one.itemsize, torch.uint8)
+    return one.dtype == other.dtype and torch.equal(one.view(kind), other.view(kind))
 
 
 def verify(
-    before: nn.Module, after: nn.Module, edits: Edits | None, inputs: Tensor, *, untouched: str
+    before: nn.Module,
+    after: nn.Module,
+    edits: Edits | None,
+    inputs: Tensor,
+    *,
+    look: Look,
+    untouched: State,
 ) -> Checked:
     """Run the seven checks.
 
@@ -79,34 +106,73 @@ def verify(
         edits: What lies between them; None where whoever edited it has compared the removed with
             the masked model.
         inputs: One batch on their device, shape [N, K, H, W].
-        untouched: `state_digest` of `before` from before the compression.
+        look: At `before`.
+        untouched: The state of `before` from before the compression.
 
     Raises:
         SelfCheckError: A promise is broken.
         IncompatibleModel: The model came out as it went in.
     """
-    old, new = (copy.deepcopy(model).eval() for model in (before, after))
-    if _shapes(new) == _shapes(old) and state_digest(new) == state_digest(old):
-        raise IncompatibleModel("nothing changed: every weight that was chosen is zero already")
-    reference, logits = _logits(old, inputs), _logits(new, inputs)
-    if logits.shape != reference.shape:
-        raise SelfCheckError(
-            f"expected logits {list(reference.shape)}, got {list(logits.shape)}: "
-            "channels of the classifier head were removed"
-        )
-    comparison = Comparison() if edits is None else same_function(old, new, edits, inputs)
-    if comparison.fault:
-        raise SelfCheckError(comparison.fault)
-    notes = [comparison.note]
-    in_torch = getattr(new, "runtime", "torch") == "torch"
-    notes.append(_check_backward(new, inputs) if in_torch else "")
-    stored = check_reload(new, inputs)
-    notes.append(_why_no_program(stored, old, inputs) if in_torch else stored.no_class)
-    achieved = _achieved(old, new, inputs)
-    if state_digest(before) != untouched:
+    with evaluating(before), evaluating(after):
+        if State(after) == State(before):
+            raise IncompatibleModel("nothing changed: every weight that was chosen is zero already")
+        run = _run(after, inputs)
+        if run.logits != look.logits:
+            raise SelfCheckError(
+                f"expected logits {[len(inputs), *look.logits]}, got {[len(inputs), *run.logits]}: "
+                "channels of the classifier head were removed"
+            )
+        compared = Comparison() if edits is None else same_function(before, after, edits, inputs)
+        if compared.fault:
+            raise SelfCheckError(compared.fault)
+        stored = check_reload(after, inputs)
+        in_torch = _runtime(after) == "torch"
+        no_form = _why_no_program(stored, before, inputs) if in_torch else stored.no_class
+        costs = cost_of(before, inputs, macs=look.macs), cost_of(after, inputs, macs=run.macs)
+        achieved = _achieved(*costs)
+        achieved["latency_ratio"] = latency_ratio(before, after, inputs, warm=True)
+    if State(before) != untouched:
         raise SelfCheckError("the input model was changed: a compressor works on its copy")
-    kept = [note for note in notes if note]
-    return Checked(achieved=achieved, notes=kept, program=stored.program)
+    notes = [note for note in (compared.note, run.note, no_form) if note]
+    return Checked(achieved=achieved, notes=notes, program=stored.program)
+
+
+def _runtime(model: nn.Module) -> str:
+    return getattr(model, "runtime", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One sample, forward and where torch runs it backward.
+
+    Args:
+        logits: Shape behind the batch.
+        macs: Multiply-accumulates; None where another runtime does them.
+        note: What a reader would not expect.
+    """
+
+    logits: tuple[int, ...]
+    macs: int | None = None
+    note: str = ""
+
+
+def _run(new: nn.Module, inputs: Tensor) -> Run:
+    """Run a model, and check that finite gradients reach what wants them."""
+    if _runtime(new) != "torch":
+        return Run(logits=tuple(_logits(new, inputs).shape[1:]))
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, macs = counted(new, inputs[:1])
+        width = tuple(logits.shape[1:])
+        wanting = [p for p in new.parameters() if p.requires_grad]
+        if not wanting:
+            note = "every parameter is frozen, so backward was not checked"
+            return Run(logits=width, macs=macs, note=note)
+        loss = logits.square().sum()
+        reached = torch.autograd.grad(loss, wanting, allow_unused=True) if loss.grad_fn else ()
+    gradients = [gradient for gradient in reached if gradient is not None]
+    if not gradients or not all(bool(g.isfinite().all()) for g in gradients):
+        raise SelfCheckError("backward gives no finite gradients: the model cannot be fine-tuned")
+    return Run(logits=width, macs=macs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,19 +218,6 @@ def _distance(one: nn.Module, other: nn.Module, inputs: Tensor) -> tuple[float, 
     """Largest difference of a logit, and the largest logit."""
     expected, got = _logits(one, inputs), _logits(other, inputs)
     return float((expected - got).abs().max()), float(expected.abs().max())
-
-
-def _check_backward(new: nn.Module, inputs: Tensor) -> str:
-    """Check that finite gradients reach what wants them; returns a sentence where nothing does."""
-    if not any(p.requires_grad for p in new.parameters()):
-        return "every parameter is frozen, so backward was not checked"
-    with torch.enable_grad():
-        new(inputs).square().sum().backward()
-    gradients = [p.grad for p in new.parameters() if p.grad is not None]
-    if not gradients or not all(bool(g.isfinite().all()) for g in gradients):
-        raise SelfCheckError("backward gives no finite gradients: the model cannot be fine-tuned")
-    new.zero_grad()
-    return ""
 
 
 def _why_no_program(stored: "Stored", old: nn.Module, inputs: Tensor) -> str:
@@ -227,16 +280,10 @@ def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
         return cast(Tensor, model(inputs)).detach()
 
 
-def _achieved(old: nn.Module, new: nn.Module, inputs: Tensor) -> dict[str, Any]:
-    before, after = cost_of(old, inputs).as_dict(), cost_of(new, inputs).as_dict()
+def _achieved(old: Cost, new: Cost) -> dict[str, Any]:
+    before, after = old.as_dict(), new.as_dict()
     achieved: dict[str, Any] = {f"{name}_before": count for name, count in before.items()}
     achieved |= {f"{name}_after": count for name, count in after.items()}
     achieved["removed"] = 1 - after["params"] / before["params"]
     achieved["sparsity"] = 1 - after["nonzero_params"] / before["params"]
-    achieved["latency_ratio"] = latency_ratio(old, new, inputs, warm=True)
     return achieved
-
-
-def _bytes_digest(tensor: Tensor) -> str:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return hashlib.blake2b(flat.view(torch.uint8).numpy().data).hexdigest()

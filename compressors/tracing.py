@@ -1,12 +1,17 @@
-"""Following a forward pass backwards: copies that can be traced, and what makes the logits."""
+"""One forward pass looked at: what makes the logits, what it costs, whether tokens attend."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressors.cost import counted
 from models.base_model import ClassifierModule
+from models.modes import evaluating, wanting_gradients
 from models.quantized import IntegerLinear
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, IntegerLinear)
@@ -30,27 +35,74 @@ def traceable(model: nn.Module) -> nn.Module:
     return twin
 
 
-def find_heads(model: nn.Module, example_inputs: Tensor) -> list[str]:
-    """Names of the layers whose outputs reach the logits through no other layer.
-
-    A network may have several: a distilled transformer sums two.
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one pass of one sample tells about a network.
 
     Args:
-        model: Any network; left as it is.
-        example_inputs: One batch, shape [N, K, H, W].
+        heads: Names of the layers whose outputs reach the logits through no other layer; several
+            where a network sums them, as a distilled transformer does.
+        attends: Whether tokens are multiplied with tokens; dependency graphs lose their way there.
+        macs: Multiply-accumulates.
+        logits: Shape behind the batch.
     """
-    twin = traceable(model)
+
+    heads: list[str]
+    attends: bool
+    macs: int
+    logits: tuple[int, ...]
+
+
+def look_at(model: nn.Module, example_inputs: Tensor) -> Look:
+    """Run one sample through a network in eval mode; it stays as it is.
+
+    Args:
+        model: Any network.
+        example_inputs: At least one sample, shape [N, K, H, W].
+    """
     made_by: dict[object, str] = {}
+    watch = _ProductWatch()
+    with evaluating(model), wanting_gradients(model), _noted(model, made_by), watch:
+        logits, macs = counted(model, example_inputs[:1])
+    heads = _makers(logits, made_by)
+    return Look(
+        heads=[name for name, _ in model.named_modules() if name in heads],
+        attends=watch.seen,
+        macs=macs,
+        logits=tuple(logits.shape[1:]),
+    )
+
+
+class _ProductWatch(TorchDispatchMode):
+    """Notes products of two activations."""
+
+    seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        name = func.overloadpacket.__name__
+        self.seen |= name in ("bmm", "baddbmm") or "attention" in name
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _noted(model: nn.Module, made_by: dict[object, str]) -> Iterator[None]:
+    """Meanwhile, `made_by` receives which step of autograd's graph each layer made."""
     handles = [
         module.register_forward_hook(_noting(made_by, name))
-        for name, module in twin.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, LAYERS)
     ]
-    with torch.enable_grad():
-        logits = twin(example_inputs)
-    for handle in handles:
-        handle.remove()
-    heads: set[str] = set()
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _makers(logits: Tensor, made_by: Mapping[object, str]) -> set[str]:
+    """Layers that are met first on the way back from the logits."""
+    found: set[str] = set()
     seen: set[object] = {None}
     waiting: list[object] = [logits.grad_fn]
     while waiting:
@@ -59,10 +111,10 @@ def find_heads(model: nn.Module, example_inputs: Tensor) -> list[str]:
             continue
         seen.add(step)
         if step in made_by:
-            heads.add(made_by[step])
+            found.add(made_by[step])
         else:
             waiting += [earlier for earlier, _ in getattr(step, "next_functions", ())]
-    return [name for name, _ in twin.named_modules() if name in heads]
+    return found
 
 
 def _noting(made_by: dict[object, str], name: str) -> Callable[..., None]:

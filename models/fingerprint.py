@@ -7,7 +7,6 @@ weights they result in.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn.utils import parametrize, prune
 
 from core.digest import digest
 from core.errors import IncompatibleModel
+from models.modes import evaluating
 from models.values import Values, digest_tensor, is_foreign
 
 OF_TORCH = frozenset(vars(nn.Module()))
@@ -105,7 +105,7 @@ def baked_tensors(module: nn.Module) -> dict[str, Tensor]:
     """
     tensors = {name: t.detach() for name, t in module.named_parameters(remove_duplicate=False)}
     tensors |= {name: t.detach() for name, t in module.named_buffers(remove_duplicate=False)}
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         for prefix, part in module.named_modules():
             stem = f"{prefix}." if prefix else ""
             for name in _masked(part):
@@ -122,18 +122,6 @@ def _masked(module: nn.Module) -> list[str]:
     """Names of the parameters under a mask of `torch.nn.utils.prune`."""
     hooks = module._forward_pre_hooks.values()
     return [hook._tensor_name for hook in hooks if isinstance(hook, prune.BasePruningMethod)]
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, in which no parametrization writes its buffers; afterwards as before."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _structure(module: nn.Module, values: Values) -> Iterator[list[Any]]:

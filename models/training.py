@@ -17,6 +17,7 @@ from models.augmentation import Augmentation
 from models.base_model import ClassifierModule
 from models.distillation import Distillation
 from models.isolation import advice_silenced, own_random_stream, torch_flags_kept
+from models.modes import evaluating
 from models.optimization import Optimization
 from models.wrapped import WrappedModel
 
@@ -256,12 +257,9 @@ def _teaching(teacher: nn.Module | None) -> Iterator[None]:
     if teacher is None:
         yield
         return
-    training = [part for part in teacher.modules() if part.training]
     device = next((tensor.device for tensor in teacher.parameters()), None)
-    teacher.eval()
     try:
-        yield
+        with evaluating(teacher):
+            yield
     finally:
-        for part in training:
-            part.training = True
         teacher.to(device)

@@ -24,7 +24,7 @@ from compressors.pruning.coupling import (
 )
 from compressors.pruning.dependency import as_edits
 from compressors.pruning.ties import find_ties
-from compressors.tracing import LAYERS, find_heads, prefix_of
+from compressors.tracing import LAYERS, look_at, prefix_of
 from core.errors import ConfigError, IncompatibleModel, unknown
 from models.edits import Edits
 
@@ -70,7 +70,8 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
     """
     prefix = prefix_of(model)
     _require_fitting(masks, model, prefix)
-    heads = find_heads(model, example_inputs)
+    twin = copy.deepcopy(model).eval()
+    look = look_at(twin, example_inputs)
     dead = {
         prefix + name: dead_filters(model.get_submodule(prefix + name), parts)
         for name, parts in masks.items()
@@ -78,18 +79,18 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
     }
     fixed = {name: {part: mask.clone() for part, mask in m.items()} for name, m in masks.items()}
     removal, changes = Edits(), []
-    ties = find_ties(copy.deepcopy(model).eval(), example_inputs, dead, heads=heads)
+    ties = find_ties(twin, example_inputs, dead, look=look)
     if ties.unknown and not ties.found:
         raise IncompatibleModel(next(iter(ties.unknown.values())))
     staying = {name: (dead[name], why) for name, why in ties.unknown.items()}
     for one in ties.found:
-        taken = take(one.graph, model, one.tie, lambda tie: _agreed(tie, model, dead, heads))
+        taken = take(one.graph, model, one.tie, lambda tie: _agreed(tie, model, dead, look.heads))
         going = [] if taken.touched is None else taken.filters
         removal = removal.merge(as_edits(taken.touched or []))
         for layer in (layer for layer in one.tie.layers if layer in dead):
             left = dead[layer].clone()
             left[[index for owner, index in going if owner == layer]] = False
-            staying[layer] = (left, _reason(layer, left, taken.tie, dead, heads))
+            staying[layer] = (left, _reason(layer, left, taken.tie, dead, look.heads))
     for layer in (layer for layer in dead if staying[layer][0].any()):
         left, why = staying[layer]
         short = layer.removeprefix(prefix)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compressors.pruning.coupling import Tie, groups_of, width
 from compressors.pruning.ties import find_ties
-from compressors.tracing import LAYERS, find_heads, prefix_of
+from compressors.tracing import LAYERS, look_at, prefix_of
 from core.errors import IncompatibleModel
 
 
@@ -63,14 +63,14 @@ def channel_dependency(model: nn.Module, example_inputs: Tensor) -> Dependencies
     Raises:
         IncompatibleModel: The network cannot be followed; the text names what stands in the way.
     """
-    heads = find_heads(model, example_inputs)
-    prefix = prefix_of(model)
+    prefix, twin = prefix_of(model), copy.deepcopy(model).eval()
+    look = look_at(twin, example_inputs)
     layers = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
-    ties = find_ties(copy.deepcopy(model).eval(), example_inputs, layers, heads=heads)
+    ties = find_ties(twin, example_inputs, layers, look=look)
     if ties.unknown and not ties.found:
         raise IncompatibleModel(next(iter(ties.unknown.values())))
     sets = [
-        _described(one.tie, model, sorted(one.tie.layers, key=layers.index), heads)
+        _described(one.tie, model, sorted(one.tie.layers, key=layers.index), look.heads)
         for one in ties.found
     ]
     unknown = {name.removeprefix(prefix): why for name, why in ties.unknown.items()}

@@ -172,8 +172,7 @@ class FilterPruner(Compressor):
         selected = [name for name in named if rank(name) is not None]
         whole = [name for name in named if name not in selected]
         notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
-        heads = [task.prefix + name for name in task.heads]
-        ties = find_ties(task.model, task.example_inputs, selected, heads=heads)
+        ties = find_ties(task.model, task.example_inputs, selected, look=task.look)
         survey = Survey(rank=rank, blind=ties.unknown, notes=notes)
         for one in ties.found:
             own = [name for name in one.tie.layers if name in selected]

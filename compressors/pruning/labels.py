@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressors.pruning.dependency import Touched
 from compressors.pruning.following import Follower
@@ -82,28 +81,3 @@ class LabelGraph:
             for (name, side), pairs in found.items()
             for channels, roots in [tuple(zip(*sorted(pairs), strict=True))]
         ]
-
-
-def attends(model: nn.Module, example_inputs: Tensor) -> bool:
-    """Whether tokens are multiplied with tokens; dependency graphs lose their way there.
-
-    Args:
-        model: In eval mode.
-        example_inputs: One batch, shape [N, K, H, W].
-    """
-    watch = _Watch()
-    with torch.no_grad(), watch:
-        model(example_inputs[:1])
-    return watch.seen
-
-
-class _Watch(TorchDispatchMode):
-    """Notes products of two activations."""
-
-    seen = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation."""
-        name = func.overloadpacket.__name__
-        self.seen |= name in ("bmm", "baddbmm") or "attention" in name
-        return func(*args, **(kwargs or {}))

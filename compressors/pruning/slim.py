@@ -17,7 +17,6 @@ from compressors.pruning.coupling import Filter, Tie, closed, width
 from compressors.pruning.dependency import Followed, as_edits
 from compressors.pruning.filters import Proposal, names_of, settle
 from compressors.pruning.ties import CIRCLES, Followable, find_ties
-from compressors.resources import Resources
 from compressors.tracing import LAYERS
 from core.errors import ConfigError, IncompatibleModel
 from models.edits import Edits, perform
@@ -82,16 +81,14 @@ class Slim(Compressor):
         """How the gammas are trained before."""
         return {"epochs": self.epochs, "l1": self.l1}
 
-    def plan(
-        self, model: nn.Module, example_inputs: Tensor, resources: Resources | None = None
-    ) -> Decision:
+    def refuse(self, model: nn.Module) -> None:
         """As every compressor; a model without BatchNorm has its own sentence."""
+        super().refuse(model)
         if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
             raise IncompatibleModel(
                 f"{self.name} ranks channels by the scales of BatchNorm2d, and this model has no "
                 "BatchNorm2d; take another criterion, such as l1_filter or taylor_fo_weight"
             )
-        return super().plan(model, example_inputs, resources)
 
     def decide(self, task: Task) -> Decision:
         """Train if wanted, rank all channels, try the removal out."""
@@ -201,8 +198,7 @@ class _Channels:
         """Channels whose filters could be followed."""
         model = self.task.model
         layers = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
-        heads = [self.task.prefix + name for name in self.task.heads]
-        ties = find_ties(model, self.task.example_inputs, layers, heads=heads)
+        ties = find_ties(model, self.task.example_inputs, layers, look=self.task.look)
         self.obstacle = next(reversed(ties.unknown.values()), self.obstacle)
         for one in ties.found:
             behind = _behind(one.graph, model, one.tie)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from compressors.pruning.coupling import Filter, Tie, choose, find_tie, take
 from compressors.pruning.dependency import ChannelGraph, Followed, as_edits
-from compressors.pruning.labels import LabelGraph, attends
+from compressors.pruning.labels import LabelGraph
 from compressors.pruning.trial import failing_of
+from compressors.tracing import Look
 from core.errors import IncompatibleModel
 from models.edits import Edits
 
@@ -56,7 +57,7 @@ class Ties:
 
 
 def find_ties(
-    model: nn.Module, example_inputs: Tensor, layers: Iterable[str], *, heads: Collection[str]
+    model: nn.Module, example_inputs: Tensor, layers: Iterable[str], *, look: Look
 ) -> Ties:
     """Everything tied to the filters of some layers.
 
@@ -64,10 +65,10 @@ def find_ties(
         model: In eval mode; left as it is.
         example_inputs: One batch, shape [N, K, H, W].
         layers: Full names.
-        heads: Full names of the layers that make the logits; what is tied to them is not tried out.
+        look: At the model; what is tied to its heads is not tried out.
     """
-    search = _Search(model, example_inputs, list(layers), heads)
-    for way in _ways(model, example_inputs) if search.left else ():
+    search = _Search(model, example_inputs, list(layers), look.heads)
+    for way in _ways(look) if search.left else ():
         if not search.left:
             break
         try:
@@ -83,10 +84,10 @@ def find_ties(
     return Ties(found=found, unknown={name: reasons[name] for name in search.left})
 
 
-def _ways(model: nn.Module, example_inputs: Tensor) -> list[Callable[..., Followed]]:
+def _ways(look: Look) -> list[Callable[..., Followed]]:
     """Ways to follow a network, the first that is to be tried first."""
     numbered: list[Callable[..., Followed]] = [LabelGraph, partial(LabelGraph, whole=True)]
-    return numbered if attends(model, example_inputs) else [ChannelGraph, *numbered]
+    return numbered if look.attends else [ChannelGraph, *numbered]
 
 
 @dataclass

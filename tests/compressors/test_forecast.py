@@ -10,6 +10,7 @@ from compressors.base import Task
 from compressors.forecast import announce, in_words
 from compressors.resources import Resources
 from compressors.selection import Selection
+from compressors.tracing import look_at
 
 BATCH = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
 
@@ -25,6 +26,7 @@ def said(caplog: pytest.LogCaptureFixture, **known: object) -> str:
         selection=Selection(sparsity={}),
         prefix="",
         heads=(),
+        look=look_at(model, BATCH[0]),
         resources=given,
     )
     with caplog.at_level(logging.INFO):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors import selfcheck
-from compressors.selfcheck import SelfCheckError, check_reload, same_function, state_digest, verify
+from compressors.selfcheck import SelfCheckError, State, check_reload, same_function, verify
+from compressors.tracing import look_at
 from core.errors import IncompatibleModel
 from models.edits import Edits, perform
 from models.small.digits import DigitsCNN
@@ -30,7 +31,7 @@ def narrow(edits: Edits = EDITS) -> nn.Module:
 
 def check(after: nn.Module, edits: Edits = EDITS, **changed: Any) -> selfcheck.Checked:
     before = network()
-    given = {"untouched": state_digest(before), **changed}
+    given = {"look": look_at(before, IMAGES), "untouched": State.kept(before), **changed}
     return verify(before, after, edits, IMAGES, **given)
 
 
@@ -75,7 +76,7 @@ def test_a_model_that_is_as_before_is_an_error() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_changed_input_is_noticed() -> None:
     with pytest.raises(SelfCheckError, match="the input model was changed"):
-        check(narrow(), untouched="another digest")
+        check(narrow(), untouched=State.kept(narrow()))
 
 
 @pytest.mark.usefixtures("quick")
@@ -161,12 +162,12 @@ def test_rounding_is_told_from_a_difference() -> None:
     ],
     ids=["one_bit", "frozen", "mode", "sign"],
 )
-def test_the_digest_of_a_state_sees_every_change(change: Any) -> None:
+def test_a_state_sees_every_change(change: Any) -> None:
     model = network().eval()
-    before = state_digest(model)
-    assert state_digest(copy.deepcopy(model)) == before
+    before = State.kept(model)
+    assert State(copy.deepcopy(model)) == before
     change(model)
-    assert state_digest(model) != before
+    assert State(model) != before
 
 
 def test_nothing_is_left_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

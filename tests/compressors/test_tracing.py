@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressors.tracing import find_heads
+from compressors.tracing import look_at
 from models.edits import Edits, perform
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -13,7 +13,7 @@ IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 def test_the_last_layer_makes_the_logits_also_through_a_norm_and_a_pooling() -> None:
     body = [nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.BatchNorm2d(3), nn.ReLU()]
     model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert find_heads(model, IMAGES) == ["2"]
+    assert look_at(model, IMAGES).heads == ["2"]
 
 
 def test_every_summand_of_the_logits_is_a_head() -> None:
@@ -26,7 +26,7 @@ def test_every_summand_of_the_logits_is_a_head() -> None:
             y = self.body(x.flatten(1)).relu()
             return (self.one(y) + self.other(y)) / 2
 
-    assert find_heads(Two(), IMAGES) == ["one", "other"]
+    assert look_at(Two(), IMAGES).heads == ["one", "other"]
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_every_summand_of_the_logits_is_a_head() -> None:
 def test_a_head_that_was_replaced_is_still_the_head(spec: dict[str, Any], head: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3))
     perform(model, Edits(replaced={"3": spec}))
-    assert find_heads(model, IMAGES) == [head]
+    assert look_at(model, IMAGES).heads == [head]
 
 
 def test_a_frozen_model_in_training_mode_has_its_head_too_and_stays_as_it_is() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Linear(5, 3)).requires_grad_(False)
     with torch.inference_mode(False), torch.no_grad():
-        assert find_heads(model.train(), IMAGES) == ["2"]
+        assert look_at(model.train(), IMAGES).heads == ["2"]
     assert model.training
     assert not any(p.requires_grad for p in model.parameters())

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from compressors.analysis.conflicts import Masks, fix_mask_conflict
 from compressors.pruning.coupling import filter_mask
 from compressors.pruning.trial import why_not
-from compressors.selfcheck import state_digest
+from compressors.selfcheck import State
 from core.errors import ConfigError
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -57,7 +57,7 @@ def filters_of(masks: Masks) -> dict[str, list[int]]:
 
 def test_only_what_both_terms_of_a_sum_mask_stays_masked() -> None:
     model = Residual().eval()
-    before = state_digest(model)
+    before = State.kept(model)
     masks = masked(model, a=[0, 2], b=[2, 3], alone=[1])
     found = fix_mask_conflict(masks, model, IMAGES)
     assert filters_of(found.masks) == {"a": [2], "b": [2], "alone": [1]}
@@ -67,7 +67,7 @@ def test_only_what_both_terms_of_a_sum_mask_stays_masked() -> None:
         "b: filters 3 stay, tied to filters that are not masked, of a",
     ]
     assert filters_of(masks) == {"a": [0, 2], "b": [2, 3], "alone": [1]}
-    assert state_digest(model) == before
+    assert State(model) == before
     assert found.removal.removed == {
         "a": {"out": [2]}, "b": {"out": [2]}, "alone": {"in": [2], "out": [1]},
         "head": {"in": [1]},

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from compressors.analysis.counting import count_flops_params
 from compressors.cost import cost_of
-from compressors.selfcheck import state_digest
+from compressors.selfcheck import State
 from core.errors import IncompatibleModel
 from models.small.digits import DigitsCNN
 
@@ -27,7 +27,7 @@ def test_every_layer_is_counted_by_hand() -> None:
     model = nn.Sequential(
         nn.Conv2d(2, 4, 3, groups=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5)
     ).eval()
-    before = state_digest(model)
+    before = State.kept(model)
     found = count_flops_params(model, torch.rand(3, 2, 4, 4))
     convolution, norm, linear = found.layers
     assert convolution.as_dict() == {
@@ -42,7 +42,7 @@ def test_every_layer_is_counted_by_hand() -> None:
     assert (norm.params, norm.macs) == (8, 0)
     assert (linear.params, linear.macs, linear.input_size) == (85, 80, [16])
     assert (found.params, found.macs) == (40 + 8 + 85, 144 + 80)
-    assert state_digest(model) == before
+    assert State(model) == before
 
 
 def test_products_between_parts_belong_to_the_whole() -> None:

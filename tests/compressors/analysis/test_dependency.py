@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.analysis.dependency import channel_dependency
-from compressors.selfcheck import state_digest
+from compressors.selfcheck import State
 from core.errors import IncompatibleModel
 from models.small.digits import DigitsCNN
 
@@ -27,7 +27,7 @@ class Tied(nn.Module):
 
 def test_layers_are_tied_through_a_concatenation_that_is_added_to_something() -> None:
     model = Tied().eval()
-    before = state_digest(model)
+    before = State.kept(model)
     found = channel_dependency(model, IMAGES)
     first, second, head = found.sets
     assert first.layers == ("left", "right", "whole")
@@ -35,7 +35,7 @@ def test_layers_are_tied_through_a_concatenation_that_is_added_to_something() ->
     assert first.groups == {"grouped": 2}
     assert (second.layers, second.groups) == (("grouped",), {"grouped": 2})
     assert (first.fixed, head.fixed) == ("", "head makes the logits")
-    assert state_digest(model) == before
+    assert State(model) == before
 
 
 def test_the_sets_of_a_residual_network_as_a_file() -> None:

@@ -8,7 +8,7 @@ from compressors.analysis.sensitivity import Sensitivity, Stop, sensitivity_anal
 from compressors.base import Decision, Task
 from compressors.pruning.filters import L1Filter
 from compressors.pruning.level import Level
-from compressors.selfcheck import state_digest
+from compressors.selfcheck import State
 from core.errors import ConfigError, IncompatibleModel
 
 IMAGES = torch.ones(2, 1, 1, 1)
@@ -52,14 +52,14 @@ HALVES = (0.25, 0.5, 0.75)
 
 def test_a_layer_that_does_nothing_can_lose_everything() -> None:
     model = OneDead().eval()
-    before = state_digest(model)
+    before = State.kept(model)
     found = sensitivity_analysis(model, IMAGES, logit, sparsities=(0.75, 0.25, 0.5))
     # the smallest filters go first: 10 - 1, 10 - 1 - 2, 10 - 1 - 2 - 3
     assert found.baseline == 10
     assert found.scores == {"live": [9, 7, 4], "dead": [10, 10, 10]}
     assert found.tied == {"live": ("live",), "dead": ("dead",)}
     assert found.to_csv() == ("layername,0.25,0.5,0.75\nlive,9.0,7.0,4.0\ndead,10.0,10.0,10.0\n")
-    assert state_digest(model) == before
+    assert State(model) == before
 
 
 @pytest.mark.parametrize(

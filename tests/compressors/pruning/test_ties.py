@@ -11,6 +11,7 @@ from compressors.pruning.labels import LabelGraph
 from compressors.pruning.ties import find_ties
 from compressors.resources import Resources
 from compressors.search.oracle import Oracle
+from compressors.tracing import look_at
 
 IMAGES = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -112,6 +113,7 @@ class Parted(nn.Module):
 
 
 def test_where_places_attend_numbers_are_followed_at_once() -> None:
-    ties = find_ties(Parted().eval(), IMAGES, ["a", "b"], heads=["head"])
+    model = Parted().eval()
+    ties = find_ties(model, IMAGES, ["a", "b"], look=look_at(model, IMAGES))
     assert [type(one.graph) for one in ties.found] == [LabelGraph, LabelGraph]
     assert [len(one.tie.bundles) for one in ties.found] == [4, 4]
