@@ -86,10 +86,14 @@ def list_all(options: argparse.Namespace) -> str:
 def describe(options: argparse.Namespace) -> str:
     """All that is known of a measurement."""
     from core.errors import pick
-    from measurements.catalogue import catalogue, outcome
+    from measurements.catalogue import catalogue
 
     one = pick("measurement", options.name, catalogue())
-    return page(one, None if options.quick else outcome(one.name))
+    if options.quick:
+        return page(one, None)
+    from measurements.rehearsal import outcome
+
+    return page(one, outcome(one.name))
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,33 +2,24 @@
 
 import inspect
 import re
-import tempfile
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from core.app import CONFIG
 from core.configuration import plain
-from core.errors import NotApplicable, pick
+from core.errors import pick
+from core.outline import outline
 from core.overrides import VERSION_BASE
-from core.targets import build, resolve
-from measurements.definition import BLANKS
-from measurements.measurement import Measurement
-from models.base_model import ClassifierModule
-from recording.recorder import Recorder
+from core.targets import resolve
 
 KINDS = ("benefit", "property", "paired")
 
-NO_PARAMETERS = {"_target_", "datamodule_names", *BLANKS}
-
-SAMPLES = 60
-"""Digits a rehearsal looks at: enough for every class to occur."""
+NO_PARAMETERS = {"_target_", "datamodule_names", "model", "experiment_config"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +27,13 @@ class Described:
     """One entry of the library."""
 
     name: str
-    type: type[Measurement]
-    parameters: Mapping[str, Any]  # with the values the entry or else the class gives them
+    entry: Mapping[str, Any]
     groups: list[str]  # measurement groups that contain it
+
+    @property
+    def type(self) -> type[Any]:
+        """What its class says of itself."""
+        return outline(self.entry["_target_"])
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -60,8 +55,18 @@ class Described:
     @property
     def computed(self) -> str:
         """What the class says of its computation, where it says anything."""
-        own = [vars(self.type).get(name) for name in ("per_sample", "statistic", "measure")]
+        kind = resolve(self.entry["_target_"], expects=object)
+        own = [vars(kind).get(name) for name in ("per_sample", "statistic", "measure")]
         return next((inspect.getdoc(one) or "" for one in own if one), "")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters with the values that the entry or else the class gives them."""
+        kind = resolve(self.entry["_target_"], expects=object)
+        taken = inspect.signature(kind).parameters.values()
+        defaults = {one.name: one.default for one in taken if one.default is not one.empty}
+        own = {key: value for key, value in self.entry.items() if key not in NO_PARAMETERS}
+        return {**defaults, **own}
 
     @property
     def parameter_documents(self) -> dict[str, str]:
@@ -82,10 +87,14 @@ class Described:
 
 def catalogue() -> dict[str, Described]:
     """Every entry of the measurement library by name, kinds together, else in its order."""
-    library = plain(composed())["measurement_library"]
-    members = groups()
+    alone = composed("+datasets=[digits]", name="measurement_library/all")  # in half the time
+    library, members = plain(alone)["measurement_library"], groups()
     found = [
-        _described(name, entry, [group for group, names in members.items() if name in names])
+        Described(
+            name=name,
+            entry=entry,
+            groups=[group for group, names in members.items() if name in names],
+        )
         for name, entry in library.items()
     ]
     return {one.name: one for one in sorted(found, key=lambda one: KINDS.index(one.type.kind))}
@@ -113,52 +122,15 @@ def chosen(
     ]
 
 
-def rehearse(name: str) -> dict[str, float]:
-    """Measure some of the embedded digits with the embedded model, rounded to half precision.
-
-    Raises:
-        NotApplicable: The measurement has no meaning there.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        names = ",".join(with_parts(name))
-        config = composed(
-            f"measurements=[{names}]", f"limit_samples={SAMPLES}", f"results_dir={folder}"
-        )
-        model = _rounded(build(plain(config.model), expects=ClassifierModule).eval())
-        model.model_name = config.model_name
-        entry = plain(config.measurement_library)[name]
-        brief = {"seconds": 0.1} if "seconds" in _parameters(entry) else {}
-        kind = resolve(entry["_target_"], expects=Measurement)
-        recorder, results = Recorder.from_config(config), dict[str, float]()
-        for more in (kind.split_up(config) or {name: {}}).values():
-            measurement = build(
-                {**entry, **brief, **more},
-                expects=Measurement,
-                model=model,
-                experiment_config=config,
-            )
-            measurement.recorder = recorder
-            results |= measurement.measure()
-        return results
-
-
-def outcome(name: str) -> dict[str, float] | str:
-    """What `rehearse` gives, or the reason why it gives nothing."""
-    try:
-        return rehearse(name)
-    except NotApplicable as reason:
-        return str(reason)
-
-
 def with_parts(name: str) -> list[str]:
     """Measurements to ask for so that `name` has something to do: `delta` needs another."""
     return ["accuracy", name] if name == "delta" else [name]
 
 
-def composed(*overrides: str) -> DictConfig:
-    """Configuration of an evaluation."""
+def composed(*overrides: str, name: str = "evaluate_defaults") -> DictConfig:
+    """Configuration of an evaluation, or another one."""
     with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG)):
-        return compose("evaluate_defaults", overrides=list(overrides))
+        return compose(name, overrides=list(overrides))
 
 
 def sections(text: str) -> dict[str, str]:
@@ -166,30 +138,3 @@ def sections(text: str) -> dict[str, str]:
     first, *rest = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)
     pairs = zip(rest[::2], rest[1::2], strict=True)
     return {"": first.strip(), **{heading: dedent(part).strip() for heading, part in pairs}}
-
-
-def _described(name: str, entry: Mapping[str, Any], members: Iterable[str]) -> Described:
-    return Described(
-        name=name,
-        type=resolve(entry["_target_"], expects=Measurement),
-        parameters=_parameters(entry),
-        groups=list(members),
-    )
-
-
-def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    taken = inspect.signature(resolve(entry["_target_"], expects=Measurement)).parameters.values()
-    defaults = {one.name: one.default for one in taken if one.default is not one.empty}
-    return {
-        **defaults,
-        **{key: value for key, value in entry.items() if key not in NO_PARAMETERS},
-    }
-
-
-def _rounded(model: ClassifierModule) -> ClassifierModule:
-    """The model with weights of 8 significant bits, and itself as its baseline."""
-    model.baseline = deepcopy(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.bfloat16())
-    return model

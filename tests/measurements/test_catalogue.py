@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +10,10 @@ from omegaconf import OmegaConf
 
 from core.app import CONFIG
 from core.errors import NotApplicable
-from measurements import catalogue
+from measurements import catalogue, rehearsal
 from measurements.__main__ import main
-from measurements.catalogue import Described, rehearse, sections
+from measurements.catalogue import Described, sections
+from measurements.rehearsal import rehearse
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = {
@@ -140,7 +139,7 @@ def test_why_there_are_no_results_is_told(
     def refuse(name: str) -> dict[str, float]:
         raise NotApplicable(f"{name} has no meaning")
 
-    monkeypatch.setattr(catalogue, "rehearse", refuse)
+    monkeypatch.setattr(rehearsal, "rehearse", refuse)
     assert "results\n  not on the embedded digits: nll has no meaning" in said("describe", "nll")
 
 
@@ -161,14 +160,3 @@ def test_an_unknown_name_is_answered_with_the_nearest(
     monkeypatch.setattr(catalogue, "catalogue", lambda: entries)
     assert main(line) == 2
     assert told in capsys.readouterr().err
-
-
-def test_help_costs_no_torch() -> None:
-    code = (
-        "import sys\nfrom measurements.__main__ import main\n"
-        "try: main(['list', '--help'])\nfinally: sys.stderr.write(str('torch' in sys.modules))"
-    )
-    command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "False")
-    assert "--group NAME" in ended.stdout
