@@ -54,7 +54,7 @@ STRENGTHS = {
     "rank_ratio": "ranks_kept_",
 }
 """Parameters that say how much a step does, and what a label calls them: a number alone is what is
-removed. The first that is set is shown."""
+removed. The first that is set is shown; of a pattern, n of m."""
 
 EXAMPLES = 2
 """Images a compressor traces and checks a model with."""
@@ -165,11 +165,24 @@ def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
 
 
 def _label(step: Mapping[str, Any]) -> str:
-    given = ((called, step.get(name)) for name, called in STRENGTHS.items())
-    amounts = [f"{called}{n:g}" for called, n in given if isinstance(n, int | float)]
     target = step.get("_target_")
     how = resolve(target, expects=Compressor).computes(step) if target else ""
-    return "_".join(filter(None, (step["name"], *amounts[:1], how)))
+    return "_".join(filter(None, (step["name"], _strength(step), how)))
+
+
+def _strength(step: Mapping[str, Any]) -> str:
+    """How much a step does, as a label says it; empty where it does not say."""
+    if {"n", "m"} <= step.keys():
+        return f"{step['n']}:{step['m']}"
+    given = ((called, step.get(name)) for name, called in STRENGTHS.items())
+    return next((called + _amount(value) for called, value in given if value is not None), "")
+
+
+def _amount(value: Any) -> str:
+    """A number, or one for each part."""
+    if isinstance(value, Mapping):
+        return "_".join(f"{part}_{_amount(number)}" for part, number in value.items())
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
