@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from core.errors import ConfigError, pick
-from reporting.association import Associations, associations
-from reporting.exemplars import Populations, exemplar_populations
 from reporting.pivot import runs_view
 from reporting.population import Member, read_members
 from reporting.render import Format, render
 from reporting.screen import show_sheets
 from reporting.sheets import Sheet, View
-from reporting.significance import significance
 from reporting.tables import comparison, results_table
 from reporting.tradeoff import COST, Tradeoff, tradeoffs
 from store.layout import Layout
+
+if TYPE_CHECKING:
+    from reporting.association import Associations
+    from reporting.exemplars import Populations
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def written(view: View, kind: Format, *, color: bool = False) -> str:
     return render(view.flat.rows, view.flat.columns, kind)
 
 
-def association_view(found: Iterable[Associations]) -> View:
+def association_view(found: "Iterable[Associations]") -> View:
     """Pairs by p-value; where there are too few lineages, what is missing."""
     rows, notes = [], []
     for one in found:
@@ -191,7 +192,7 @@ def _tradeoff_sheet(found: Tradeoff) -> Sheet:
     )
 
 
-def exemplars_view(found: Iterable[Populations]) -> View:
+def exemplars_view(found: "Iterable[Populations]") -> View:
     """Samples, then classes, of every recipe and dataset."""
     populations = list(found)
     sheets = [sheet for one in populations for sheet in _exemplar_sheets(one)]
@@ -223,7 +224,7 @@ EXEMPLAR_COLUMNS = (
 )
 
 
-def _exemplar_rows(found: Populations) -> list[dict[str, Any]]:
+def _exemplar_rows(found: "Populations") -> list[dict[str, Any]]:
     """A row a sample and a row a class, told apart by `what`."""
     shared: dict[str, Any] = {
         **dict.fromkeys(EXEMPLAR_COLUMNS),
@@ -258,7 +259,7 @@ def _exemplar_rows(found: Populations) -> list[dict[str, Any]]:
     return samples + classes
 
 
-def _exemplar_sheets(found: Populations) -> list[Sheet]:
+def _exemplar_sheets(found: "Populations") -> list[Sheet]:
     rows = _exemplar_rows(found)
     count = len(found.rows)
     title = (
@@ -282,6 +283,8 @@ def _exemplar_sheets(found: Populations) -> list[Sheet]:
 
 def significance_view(members: Sequence[Member]) -> View:
     """Every paired question of every run, with what is left after counting them."""
+    from reporting.significance import significance  # torch: seconds, which a table does without
+
     columns = ("run_id", "name", "source", "difference", "p", "holm", "benjamini_hochberg")
     rows = [{**asdict(one), "p": one.p_value} for one in significance(members)]
     sheet = Sheet(columns=(*columns, "verdict", "verdict_holm"), rows=rows)
@@ -300,8 +303,12 @@ def _view(
     if what == "tradeoff":
         return tradeoff_view(tradeoffs(layout, members, cost=cost))
     if what == "association":
+        from reporting.association import associations  # imports torch, as the next one does
+
         return association_view(associations(members, kind) for kind in ("values", "changes"))
     if what == "exemplars":
+        from reporting.exemplars import exemplar_populations
+
         return exemplars_view(exemplar_populations(layout, members))
     return significance_view(members)
 
