@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 @main("evaluate_defaults")
 def evaluate(config: "DictConfig") -> int:
     """Evaluate here, or help the process of several that does."""
+    from core.configuration import KEYS_OF_AN_EVALUATION, require_sound
+
+    require_sound(config, required=KEYS_OF_AN_EVALUATION)  # told before torch takes its seconds
     from recording.ranks import leading
 
     with leading() as leads:

@@ -97,6 +97,17 @@ def check_types(config: Mapping[str, Any], *, required: Iterable[str] = ()) -> l
     return missing + types + _wandb_faults(sound) + _tuning_faults(sound) + _name_faults(sound)
 
 
+def require_sound(config: Mapping[str, Any], *, required: Iterable[str] = ()) -> None:
+    """Refuse a configuration in which `check_types` finds faults.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
+    faults = check_types(config, required=required)
+    if faults:
+        raise ConfigError(faults)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a value has to be, as a check and in words."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 from omegaconf import DictConfig
 
 from compressors.base import Compressor
-from core.configuration import KEYS_OF_AN_EVALUATION, check_types, plain
+from core.configuration import KEYS_OF_AN_EVALUATION, plain, require_sound
 from core.errors import ConfigError, NotApplicable
 from core.names import Split
 from core.targets import build, resolve
@@ -29,9 +29,8 @@ def validate(config: DictConfig, *, writes: bool = True) -> None:
     Raises:
         ConfigError: With every fault found.
     """
-    faults = check_types(config, required=KEYS_OF_AN_EVALUATION)
-    if faults:  # without sound types and names there is nothing to look up below
-        raise ConfigError(faults)
+    # without sound types and names there is nothing to look up below
+    require_sound(config, required=KEYS_OF_AN_EVALUATION)
     faults = [*_target_faults(config), *_rank_faults(plain(config.trainer))]
     faults += _data_faults(config, known=faults)
     if writes:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
     [
         ("-m compressors list", 0),
         ("-m measurements list", 0),
+        ("evaluate.py datasets=[digit]", 2),
         ("report.py results_dir=there_is_no_such_folder", 2),
     ],
 )
