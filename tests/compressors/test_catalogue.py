@@ -33,6 +33,11 @@ def test_every_file_is_listed_and_none_is_cut() -> None:
     assert all(one.meaning.count("(") == one.meaning.count(")") for one in catalogue().values())
 
 
+def test_no_line_of_a_file_is_wider_than_the_code() -> None:
+    for path in (ROOT / "config" / "compressor").glob("*.yaml"):
+        assert [line for line in path.read_text().splitlines() if len(line) > 100] == [], path.name
+
+
 def defaults_of(kind: type[Compressor]) -> dict[str, Any]:
     """What is taken for an option that is left out, where it can be; lists for tuples."""
     found: dict[str, Any] = {}
