@@ -57,9 +57,12 @@ def require_fitting(model: ClassifierModule, config: DictConfig, recorder: Recor
                 f"{taken}; choose another of the two"
             )
         if model.num_classes != wanted and not datamodule.foreign:
+            advice = "choose another of the two"
+            if model.runtime == "torch":  # a file has the head it has
+                advice = f"pass model.num_classes={wanted} and a checkpoint with them, or {advice}"
             faults.append(
                 f"{name} needs a model of {wanted} classes, {model.model_name} has "
-                f"{model.num_classes}; choose another of the two"
+                f"{model.num_classes}; {advice}"
             )
     if faults:
         raise ConfigError(faults)

@@ -14,11 +14,12 @@ from datamodules.factors import Factors
 from evaluation.validate import require_fitting
 
 
-def required(datamodule: ImageDataModule) -> None:
+def required(datamodule: ImageDataModule, *, runtime: str = "torch") -> None:
     library = {"measurement_library": {}, "measurements": [], "datasets": ["toy"]}
     model: Any = SimpleNamespace(
         num_classes=10,
         model_name="ten",
+        runtime=runtime,
         preprocessing=Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3),
     )
     recorder: Any = SimpleNamespace(datamodule=lambda *_: datamodule)
@@ -30,3 +31,15 @@ def test_foreign_labels_fit_any_model_and_own_ones_must_fit() -> None:
     required(Factors())
     with pytest.raises(ConfigError, match="toy needs a model of 3 classes, ten has 10"):
         required(Dummy(num_classes=3))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "advice"),
+    [
+        ("torch", "pass model.num_classes=3 and a checkpoint with them, or choose another of the"),
+        ("onnxruntime", "choose another of the two"),
+    ],
+)
+def test_a_model_whose_head_can_be_another_is_told_how(runtime: str, advice: str) -> None:
+    with pytest.raises(ConfigError, match=f"ten has 10; {advice}"):
+        required(Dummy(num_classes=3), runtime=runtime)
