@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 def compress(config: "DictConfig") -> int:
     """Make or find the artifact of a recipe and say what was achieved; or write an analysis."""
     from core.configuration import plain
+    from evaluation.recipe import require_recipe
     from store.receipts import leave_receipt_of_files, states_before_files
 
+    require_recipe(config)  # before the imports that take seconds
     settings = plain(config)
     before = states_before_files(settings)
     made = _make(config) if config.get("analyse") is None else _analyse(config)

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 @main("evaluate_defaults")
 def evaluate(config: "DictConfig") -> int:
     """Evaluate here, or help the process of several that does."""
+    # what is wrong is told before the imports that take seconds: of torch, then of the rest
     from core.configuration import KEYS_OF_AN_EVALUATION, require_sound
 
-    require_sound(config, required=KEYS_OF_AN_EVALUATION)  # told before torch takes its seconds
+    require_sound(config, required=KEYS_OF_AN_EVALUATION)
+    from evaluation.recipe import require_recipe
+
+    require_recipe(config)
     from recording.ranks import leading
 
     with leading() as leads:

@@ -18,8 +18,9 @@ from core.configuration import plain
 from core.digest import digest
 from core.names import slug
 from core.targets import build
-from evaluation.compression import EXAMPLES, recipe_of
+from evaluation.compression import EXAMPLES
 from evaluation.library import build_model
+from evaluation.recipe import recipe_of
 from evaluation.resources import resources_for
 from evaluation.validate import require_fitting
 from models.base_model import ClassifierModule

@@ -14,16 +14,10 @@ from core.errors import ConfigError, pick, unknown
 from core.targets import build
 from datamodules.base import ImageDataModule
 from evaluation.analyses import KINDS, sensitivity_faults
-from evaluation.compression import (
-    artifact_folder,
-    compress,
-    find,
-    learns_from_data,
-    recipe_label,
-    recipe_of,
-)
+from evaluation.compression import artifact_folder, compress, find
 from evaluation.library import build_model
-from evaluation.validate import recipe_faults, require_fitting, unwritable
+from evaluation.recipe import learns_from_data, recipe_label, recipe_of
+from evaluation.validate import require_fitting, setup_faults, unwritable
 from models.base_model import ClassifierModule
 from recording.loop import threads_set
 from recording.ranks import srun_tasks
@@ -123,7 +117,7 @@ def validate_compression(config: DictConfig) -> None:
         faults.append(unknown("analysis", config.analyse, KINDS))
     if faults:
         raise ConfigError(faults)
-    faults = list(recipe_faults(config))
+    faults = list(setup_faults(config))
     if (tasks := srun_tasks() or 1) > 1:
         faults.append(
             f"srun has started {tasks} processes, each of which would do the same: ask for one "

@@ -18,6 +18,7 @@ from core.errors import DataError
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
 from evaluation.provenance import machine_identity, versions
+from evaluation.recipe import learns_from_data, recipe_name, recipe_of
 from evaluation.resources import resources_for
 from models.artifacts import is_finished, load_artifact, save_artifact
 from models.base_model import ClassifierModule
@@ -33,9 +34,6 @@ from store.sealed import read_sealed, write_sealed
 
 log = logging.getLogger(__name__)
 
-STEPS = ("compressor", "finetune", "then")
-"""Slots of a recipe in the order they are carried out."""
-
 ORIGIN = frozenset({"checkpoint", "checkpoint_url", "pretrained"})
 """Constructor arguments that say where weights come from; the fingerprint has the weights."""
 
@@ -45,54 +43,8 @@ PLACES = frozenset({"root", "num_workers", "cache_pixels", "download"})
 READ = ("rewind_to",)
 """Parameters that name files of weights: what lies there decides the result, not its name."""
 
-STRENGTHS = {
-    "sparsity": "",
-    "final_sparsity": "",
-    "quant_bits": "bits_",
-    "flops_ratio": "macs_kept_",
-    "energy": "energy_kept_",
-    "rank_ratio": "ranks_kept_",
-}
-"""Parameters that say how much a step does, and what a label calls them: a number alone is what is
-removed. The first that is set is shown; of a pattern, n of m."""
-
 EXAMPLES = 2
 """Images a compressor traces and checks a model with."""
-
-
-def recipe_of(config: DictConfig) -> dict[str, Any]:
-    """What is done to the baseline, as plain data; steps that do nothing are left out."""
-    slots = {slot: plain(config[slot]) for slot in STEPS if config.get(slot) is not None}
-    steps = {name: step for slot in slots for name, step in steps_of(slot, slots[slot]).items()}
-    return {name: step for name, step in steps.items() if set(step) - {"name"}}
-
-
-def steps_of(slot: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """The step of a slot, or the several that a file puts into one, in the order it lists them.
-
-    Example:
-        >>> steps_of("then", {"_target_": "compressors.deploy.ort.Ort", "name": "ort"}).keys()
-        dict_keys(['then'])
-        >>> steps_of("compressor", {"first": {"name": "level"}, "second": {"name": "ort"}}).keys()
-        dict_keys(['compressor.first', 'compressor.second'])
-    """
-    inner = {} if "_target_" in node else {k: v for k, v in node.items() if is_step(v)}
-    return {f"{slot}.{key}": step for key, step in inner.items()} or {slot: node}
-
-
-def is_step(value: Any) -> bool:
-    """Whether a value of a slot is a step of its own: such a step has a name."""
-    return isinstance(value, Mapping) and "name" in value
-
-
-def recipe_name(config: DictConfig) -> str:
-    """Short name of a recipe, `l1_filter+short`; `none` for no recipe."""
-    return "+".join(step["name"] for step in recipe_of(config).values()) or "none"
-
-
-def recipe_label(config: DictConfig) -> str:
-    """Name of a recipe with how much it does, `level_0.5+short`; `none` for no recipe."""
-    return "+".join(_label(step) for step in recipe_of(config).values()) or "none"
 
 
 def find_or_compress(
@@ -164,27 +116,6 @@ def _found(pointer: Path, layout: Layout) -> ClassifierModule | None:
         return None
 
 
-def _label(step: Mapping[str, Any]) -> str:
-    target = step.get("_target_")
-    how = resolve(target, expects=Compressor).computes(step) if target else ""
-    return "_".join(filter(None, (step["name"], _strength(step), how)))
-
-
-def _strength(step: Mapping[str, Any]) -> str:
-    """How much a step does, as a label says it; empty where it does not say."""
-    if {"n", "m"} <= step.keys():
-        return f"{step['n']}:{step['m']}"
-    given = ((called, step.get(name)) for name, called in STRENGTHS.items())
-    return next((called + _amount(value) for called, value in given if value is not None), "")
-
-
-def _amount(value: Any) -> str:
-    """A number, or one for each part."""
-    if isinstance(value, Mapping):
-        return "_".join(f"{part}_{_amount(number)}" for part, number in value.items())
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
 def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder) -> Path:
     """File that says which artifact a recipe has given, by everything that decides it."""
     recipe = recipe_of(config)
@@ -211,13 +142,6 @@ def _pointer(baseline: ClassifierModule, config: DictConfig, recorder: Recorder)
         identity["threads"] = torch.get_num_threads()
         identity["batch_size"] = config.batch_size
     return recorder.layout.recipe_file(digest(identity))
-
-
-def learns_from_data(recipe: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a step of a recipe trains or is decided by data: that which `tuning` names."""
-    targets = [step.get("_target_") for step in recipe.values()]  # a training has none
-    kinds = [resolve(target, expects=Compressor) for target in targets if target]
-    return not all(targets) or any(kind.needs - {"seed"} for kind in kinds)
 
 
 def _read(step: Mapping[str, Any]) -> dict[str, list[str]]:

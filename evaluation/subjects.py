@@ -10,15 +10,10 @@ from core.configuration import plain
 from core.digest import digest
 from core.errors import ConfigError
 from core.names import run_id
-from evaluation.compression import (
-    STEPS,
-    find_or_compress,
-    recipe_label,
-    recipe_name,
-    recipe_of,
-)
+from evaluation.compression import find_or_compress
 from evaluation.library import build_model
 from evaluation.provenance import provenance
+from evaluation.recipe import STEPS, recipe_label, recipe_name, recipe_of
 from evaluation.validate import require_fitting
 from models.base_model import ClassifierModule
 from recording.recorder import Recorder

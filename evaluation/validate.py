@@ -2,21 +2,20 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig
 
-from compressors.base import Compressor
 from core.configuration import KEYS_OF_AN_EVALUATION, plain, require_sound
 from core.errors import ConfigError, NotApplicable
 from core.names import Split
 from core.targets import build, resolve
 from datamodules.base import ImageDataModule
-from evaluation.compression import STEPS, is_step, learns_from_data, recipe_of, steps_of
 from evaluation.library import build_measurements
+from evaluation.recipe import learns_from_data, recipe_faults, recipe_of
 from measurements.measurement import Measurement
 from models.base_model import ClassifierModule
 from recording.ranks import srun_tasks
@@ -79,7 +78,7 @@ def unwritable(folder: Path) -> list[str]:
 
 
 def _target_faults(config: DictConfig) -> Iterator[str]:
-    yield from recipe_faults(config)
+    yield from setup_faults(config)
     for name in config.measurements:
         if "datamodule_names" not in config.measurement_library[name]:
             key = f"measurement_library.{name}.datamodule_names"
@@ -89,58 +88,11 @@ def _target_faults(config: DictConfig) -> Iterator[str]:
         yield from _faults_of(partial(resolve, target, expects=Measurement))
 
 
-def recipe_faults(config: DictConfig) -> Iterator[str]:
+def setup_faults(config: DictConfig) -> Iterator[str]:
     """What is wrong with the model, the trainer or a step of the recipe."""
     yield from _faults_of(partial(resolve, config.model._target_, expects=ClassifierModule))
-    yield from _slot_faults(config)
     yield from _trainer_faults(plain(config.trainer))
-    yield from _recipe_faults(recipe_of(config))
-
-
-def _recipe_faults(recipe: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What is wrong with the steps themselves, and with one that is behind another runtime."""
-    deployed = ""
-    for slot, step in recipe.items():
-        if deployed:
-            yield (
-                f"{slot}={step['name']} comes after {deployed}: what that gives has no layers to "
-                "treat or train; deploy last"
-            )
-        if step.get("optimize_mode") == "minimize":
-            yield (
-                f"{step['name']}.optimize_mode=minimize: the score of a recipe is an accuracy, and "
-                "the worst network would come out; from Python a score may be a loss"
-            )
-        if "_target_" not in step:
-            continue
-        try:
-            runtime = build(step, expects=Compressor).runtime
-        except ConfigError as error:
-            yield from error.faults
-        else:
-            if runtime != "torch" and not deployed:
-                deployed = f"{slot}={step['name']}, which {runtime} runs"
-
-
-def _slot_faults(config: DictConfig) -> Iterator[str]:
-    for slot in STEPS:
-        node = {} if config.get(slot) is None else plain(config[slot])
-        steps = steps_of(slot, node)
-        for key, step in steps.items():
-            yield from _step_faults(key, step)
-        if slot not in steps:  # several steps
-            alien = [key for key, value in node.items() if not is_step(value)]
-            yield from (f"{slot}.{key} is no step: steps have a name" for key in alien)
-
-
-def _step_faults(slot: str, step: Mapping[str, Any]) -> Iterator[str]:
-    name = step.get("name")
-    if not isinstance(name, str) or not name:
-        yield f"{slot} needs a name, which run ids are made of; its yaml gives {sorted(step)}"
-    elif (name == "none") != (set(step) == {"name"}):
-        yield f"{slot}.name={name!r} and {slot} has {sorted(step)}: only none does nothing"
-    elif slot in ("compressor", "then") and name != "none" and "_target_" not in step:
-        yield f"{slot}={name} has no _target_; training alone stands in the slot finetune"
+    yield from recipe_faults(config)
 
 
 def _trainer_faults(trainer: dict[str, Any]) -> Iterator[str]:

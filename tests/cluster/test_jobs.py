@@ -41,7 +41,7 @@ def test_random_weights_are_another_baseline_for_every_seed(override: str) -> No
 
 @pytest.mark.slow
 def test_what_splits_baselines_is_what_their_records_are_known_by() -> None:
-    from evaluation.compression import STEPS
+    from evaluation.recipe import STEPS
     from recording.key import Pass
 
     assert set(RECIPE) == set(STEPS)

@@ -10,7 +10,7 @@ from core.app import CONFIG
 from core.errors import ConfigError
 from evaluation.analyses import _Criterion, sensitivity_faults
 from evaluation.artifact import validate_compression
-from evaluation.compression import recipe_of
+from evaluation.recipe import recipe_of
 from models.examples import example_images
 from models.small.digits import DigitsCNN
 

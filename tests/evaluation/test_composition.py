@@ -26,8 +26,8 @@ from core.app import CONFIG
 from core.errors import IncompatibleModel
 from core.targets import build
 from evaluation import compression
-from evaluation.compression import find_or_compress, learns_from_data, recipe_label, recipe_of
-from evaluation.validate import recipe_faults
+from evaluation.compression import find_or_compress
+from evaluation.recipe import learns_from_data, recipe_faults, recipe_label, recipe_of
 from models import artifacts
 from models.artifacts import read_artifact, save_artifact
 from models.base_model import ClassifierModule

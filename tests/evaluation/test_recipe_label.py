@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from core.app import CONFIG
 from core.names import run_id
-from evaluation.compression import recipe_label
+from evaluation.recipe import recipe_label
 
 LEVEL = {
     "_target_": "compressors.pruning.level.Level",
