@@ -90,14 +90,15 @@ class Decision:
             several steps (`models.edits.history` knows them), or is run by another runtime.
         notes: What a reader would not expect.
         achieved: Further numbers for the report, such as how many candidates were scored.
-        compared: Whether what the edits remove was compared with what they would mask.
+        edited: What the edits make of the task's model, compared with what they would mask; in
+            eval mode.
     """
 
     edits: Edits = field(default_factory=Edits)
     model: nn.Module | None = None
     notes: list[str] = field(default_factory=list)
     achieved: dict[str, Any] = field(default_factory=dict)
-    compared: bool = False
+    edited: nn.Module | None = None
 
     @property
     def changes_nothing(self) -> bool:
@@ -218,13 +219,14 @@ class Compressor(ABC):
         untouched = State.kept(model)
         task = self._prepared(model, example_inputs, resources)
         decision = self._decision_on(model, task)
-        after = decision.model
+        after = decision.model or _in_modes_of(model, decision.edited)
         if after is None:
             after = copy.deepcopy(model)
             perform(after, decision.edits)
         if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
             after.baseline = model.baseline or model
-        edits = None if decision.compared or decision.model is not None else decision.edits
+        compared = decision.model is not None or decision.edited is not None
+        edits = None if compared else decision.edits
         checked = verify(
             model, after, edits, task.example_inputs, look=task.look, untouched=untouched
         )
@@ -314,6 +316,14 @@ class Compressor(ABC):
             look=look,
             resources=resources,
         )
+
+
+def _in_modes_of(model: nn.Module, edited: nn.Module | None) -> nn.Module | None:
+    """What was made of a copy of a model, each part in the mode that it has there."""
+    modes = {name: part.training for name, part in model.named_modules()}
+    for name, part in edited.named_modules() if edited is not None else ():
+        part.training = modes[name]
+    return edited
 
 
 def _same_steps(before: nn.Module, after: nn.Module | None) -> bool:

@@ -4,13 +4,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from models.fingerprint import baked_tensors
 from models.quantized import unpacked
+
+PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+"""Operations that multiply two activations as matrices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +74,44 @@ def count_macs(model: nn.Module, inputs: Tensor) -> int:
         >>> count_macs(nn.Linear(4, 3, bias=False), torch.zeros(1, 4))
         12
     """
-    with torch.no_grad():
-        return counted(model, inputs)[1]
+    with torch.inference_mode(False), torch.no_grad(), watched() as seen:
+        model(inputs)
+    return seen.macs
 
 
-def counted(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
-    """Logits of one forward pass, and its multiply-accumulates."""
-    with open_attention(), FlopCounterMode(display=False) as counter:
-        logits: Tensor = model(inputs)
-    return logits, int(counter.get_total_flops()) // 2
+class Operations(TorchDispatchMode):
+    """What passes do, operation by operation.
+
+    Attributes:
+        flops: Floating point operations so far, by torch's own formulas.
+        attends: Whether two activations were multiplied as matrices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops, self.attends = 0, False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates so far."""
+        return self.flops // 2
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        packet = func.overloadpacket
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
+        self.attends |= packet in PRODUCTS or "attention" in packet.__name__
+        return result
+
+
+@contextmanager
+def watched() -> Iterator[Operations]:
+    """See what passes do meanwhile; inference mode would hide the parts of some operations."""
+    with open_attention(), Operations() as seen:
+        yield seen
 
 
 @contextmanager
@@ -101,25 +135,26 @@ def latency_ratio(
 ) -> float:
     """Processor time of `after` over that of `before`, below 1 where it became faster.
 
-    A first impression from an interleaved session (A B B A), not a measurement to report: that
-    has warm-up, repetitions and an interval.
+    A first impression from pairs in turns (A B, B A), not a measurement to report: that has
+    warm-up, repetitions and an interval.
 
     Args:
         before: In eval mode.
         after: In eval mode.
         inputs: One batch.
-        seconds: Stop after the round that passes this much processor time.
+        seconds: Stop after the pair that passes this much processor time.
         warm: Whether both have seen a batch of this shape before.
     """
     with torch.inference_mode():
         if not warm:
             before(inputs), after(inputs)
-        times = {id(before): 0.0, id(after): 0.0}
+        times, pair = {id(before): 0.0, id(after): 0.0}, (before, after)
         while sum(times.values()) < seconds:
-            for model in (before, after, after, before):
+            for model in pair:
                 start = time.process_time()
                 model(inputs)
                 if inputs.is_cuda:
                     torch.cuda.synchronize(inputs.device)
                 times[id(model)] += time.process_time() - start
+            pair = pair[::-1]
     return times[id(after)] / times[id(before)]

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from compressors.cost import Cost, cost_of, counted, latency_ratio
+from compressors.cost import Cost, cost_of, latency_ratio, watched
 from compressors.tracing import Look
 from core.errors import IncompatibleModel
 from models.artifacts import Program, load_artifact, program_of, read_artifact, save_artifact
@@ -161,18 +161,19 @@ def _run(new: nn.Module, inputs: Tensor) -> Run:
     if _runtime(new) != "torch":
         return Run(logits=tuple(_logits(new, inputs).shape[1:]))
     with torch.inference_mode(False), torch.enable_grad():
-        logits, macs = counted(new, inputs[:1])
+        with watched() as seen:
+            logits = new(inputs[:1])
         width = tuple(logits.shape[1:])
         wanting = [p for p in new.parameters() if p.requires_grad]
         if not wanting:
             note = "every parameter is frozen, so backward was not checked"
-            return Run(logits=width, macs=macs, note=note)
+            return Run(logits=width, macs=seen.macs, note=note)
         loss = logits.square().sum()
         reached = torch.autograd.grad(loss, wanting, allow_unused=True) if loss.grad_fn else ()
     gradients = [gradient for gradient in reached if gradient is not None]
     if not gradients or not all(bool(g.isfinite().all()) for g in gradients):
         raise SelfCheckError("backward gives no finite gradients: the model cannot be fine-tuned")
-    return Run(logits=width, macs=macs)
+    return Run(logits=width, macs=seen.macs)
 
 
 @dataclass(frozen=True, kw_only=True)

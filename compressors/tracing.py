@@ -4,12 +4,10 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressors.cost import counted
+from compressors.cost import watched
 from models.base_model import ClassifierModule
 from models.modes import evaluating, wanting_gradients
 from models.quantized import IntegerLinear
@@ -61,28 +59,15 @@ def look_at(model: nn.Module, example_inputs: Tensor) -> Look:
         example_inputs: At least one sample, shape [N, K, H, W].
     """
     made_by: dict[object, str] = {}
-    watch = _ProductWatch()
-    with evaluating(model), wanting_gradients(model), _noted(model, made_by), watch:
-        logits, macs = counted(model, example_inputs[:1])
+    with evaluating(model), wanting_gradients(model), _noted(model, made_by), watched() as seen:
+        logits = model(example_inputs[:1])
     heads = _makers(logits, made_by)
     return Look(
         heads=[name for name, _ in model.named_modules() if name in heads],
-        attends=watch.seen,
-        macs=macs,
+        attends=seen.attends,
+        macs=seen.macs,
         logits=tuple(logits.shape[1:]),
     )
-
-
-class _ProductWatch(TorchDispatchMode):
-    """Notes products of two activations."""
-
-    seen = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation."""
-        name = func.overloadpacket.__name__
-        self.seen |= name in ("bmm", "baddbmm") or "attention" in name
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

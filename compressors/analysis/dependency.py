@@ -80,8 +80,7 @@ def channel_dependency(model: nn.Module, example_inputs: Tensor) -> Dependencies
 def _described(tie: Tie, model: nn.Module, layers: list[str], heads: list[str]) -> DependencySet:
     """A tie by short names, without its filters."""
     prefix = prefix_of(model)
-    places = {(module, side) for channels in tie.counted.values() for module, side, _ in channels}
-    groups = {name: groups_of(tie, model, name, side) for name, side in sorted(places)}
+    groups = {name: groups_of(tie, model, name, side) for name, side in sorted(tie.size)}
     fixed = [f"{n.removeprefix(prefix)} makes the logits" for n in layers if n in heads]
     return DependencySet(
         layers=tuple(name.removeprefix(prefix) for name in layers),

@@ -8,9 +8,12 @@ that the dependency graph ties, and a budget for each place where a number is pr
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from compressors.amount import count_removed
@@ -21,29 +24,33 @@ from models.edits import Side
 Filter = tuple[str, int]
 """Layer and output channel."""
 
-Channel = tuple[str, Side, int]
-"""Module, side and channel there."""
-
 Place = tuple[str, Side, int]
 """Module, side and group there."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tie:
     """Layers whose filters are tied, with all that hangs on them.
 
     Args:
         layers: Full names; the first is the one that was asked for.
         bundles: Filters that go together or not at all, in the order of the layers.
-        counted: Filter -> channels that go with it and count towards a budget.
+        places: Where equally many channels have to go, or not all may.
+        cost: Channels that go from each place with each bundle, [bundles, places].
         size: Side of a module -> channels of each of its groups, which lose equally many; of all
             groups together where they go whole or not at all.
     """
 
     layers: list[str]
     bundles: list[list[Filter]]
-    counted: Mapping[Filter, set[Channel]] = field(repr=False)
+    places: list[Place]
+    cost: np.ndarray = field(repr=False)
     size: Mapping[tuple[str, Side], int]
+
+    @cached_property
+    def row(self) -> dict[Filter, int]:
+        """First filter of a bundle -> the bundle's row in `cost`."""
+        return {bundle[0]: row for row, bundle in enumerate(self.bundles)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,49 +135,94 @@ def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool 
     Raises:
         IncompatibleModel: A module on the way cannot lose channels.
     """
-    union = _Union()
-    counted: dict[Filter, set[Channel]] = {}
-    layers = [layer]
+    layers, hanging = _followed(graph, model, layer, one_by_one=one_by_one)
+    filters = [(name, i) for name in layers for i in range(width(model.get_submodule(name)))]
+    start = {name: number for number, (name, i) in enumerate(filters) if i == 0}
+    root = [start[name] + np.array(item.roots) for name, item in hanging]
+    tied = [
+        np.stack([roots, start[item.name] + np.array(item.channels)])
+        for roots, (_, item) in zip(root, hanging, strict=True)
+        if item.side == "out" and item.name in start
+    ]
+    bundle_of = _sets(len(filters), np.concatenate(tied, axis=1))
+    bundles: list[list[Filter]] = [[] for _ in range(int(bundle_of.max()) + 1)]
+    for one, bundle in zip(filters, bundle_of.tolist(), strict=True):
+        bundles[bundle].append(one)
+    gone: dict[tuple[str, Side], list[np.ndarray]] = {}
+    for roots, (_, item) in zip(root, hanging, strict=True):
+        pairs = np.stack([bundle_of[roots], np.array(item.channels)])
+        gone.setdefault((item.name, item.side), []).append(pairs)
+    counts = {key: _Counts(model, key, pairs, len(bundles)) for key, pairs in gone.items()}
+    return Tie(
+        layers=layers,
+        bundles=bundles,
+        places=[(*key, group) for key, one in counts.items() for group in range(one.groups)],
+        cost=np.concatenate([one.cost for one in counts.values()], axis=1),
+        size={key: one.size for key, one in counts.items()},
+    )
+
+
+def _followed(
+    graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool
+) -> tuple[list[str], list[tuple[str, Touched]]]:
+    """Layers of a tie, and all that counts of what goes with the filters of each of them."""
+    layers: list[str] = [layer]
+    hanging: list[tuple[str, Touched]] = []
     for name in layers:  # grows
         filters = range(width(model.get_submodule(name)))
-        asked = [[i] for i in filters] if one_by_one else [filters]
-        for item in (item for some in asked for item in graph.touched(name, some)):
-            module = graph.module(item.name)
-            tied = item.side == "out" and isinstance(module, LAYERS)
-            counts = tied or group_count(module, item.side) > 1
-            if tied and item.name not in layers:
-                layers.append(item.name)
-            if not counts:
-                continue
-            for channel, root in zip(item.channels, item.roots, strict=True):
-                one = (name, root)
-                if tied:
-                    union.join(one, (item.name, channel))
-                counted.setdefault(one, set()).add((item.name, item.side, channel))
-    rank = {name: position for position, name in enumerate(layers)}
-    bundles = union.sets(order=lambda one: (rank[one[0]], one[1]))
-    size = _sizes(model, bundles, counted)
-    return Tie(layers=layers, bundles=bundles, counted=counted, size=size)
+        for some in [[i] for i in filters] if one_by_one else [filters]:
+            for item in graph.touched(name, some):
+                module = graph.module(item.name)
+                tied = item.side == "out" and isinstance(module, LAYERS)
+                if tied and item.name not in layers:
+                    layers.append(item.name)
+                if tied or group_count(module, item.side) > 1:
+                    hanging.append((name, item))
+    return layers, hanging
 
 
-def _sizes(
-    model: nn.Module, bundles: list[list[Filter]], counted: Mapping[Filter, set[Channel]]
-) -> dict[tuple[str, Side], int]:
-    """Channels that are counted together, of each side of a module."""
-    keys = {channel[:2] for some in counted.values() for channel in some}
-    sides = {(name, side): model.get_submodule(name) for name, side in keys}
-    whole = {key: _channel_count(m, key[1]) for key, m in sides.items()}
-    size = {key: whole[key] // group_count(m, key[1]) for key, m in sides.items()}
-    if size == whole:  # no groups
-        return whole
-    channels = [set().union(*(counted.get(one, ()) for one in bundle)) for bundle in bundles]
-    divided = {
-        (name, side)
-        for some in channels
-        for (name, side, _), count in _places(some, size).items()
-        if count < size[name, side]
-    }
-    return {key: size[key] if key in divided else whole[key] for key in sides}
+def _sets(count: int, edges: np.ndarray) -> np.ndarray:
+    """Which set each of `count` elements is in, numbered by their first elements.
+
+    Args:
+        count: Of elements.
+        edges: Pairs that are in one set, [2, pairs].
+    """
+    ones = np.ones(edges.shape[1], dtype=bool)
+    graph = coo_array((ones, tuple(edges)), shape=(count, count))
+    _, found = connected_components(graph, directed=False)
+    _, first = np.unique(found, return_index=True)
+    place = np.empty_like(first)
+    place[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(place[found])
+
+
+class _Counts:
+    """How many channels of each group of a side of a module go with each bundle.
+
+    Args:
+        model: The network.
+        key: Module and side.
+        pairs: Bundle and channel that goes with it, each [2, channels].
+        bundles: How many there are.
+    """
+
+    def __init__(
+        self, model: nn.Module, key: tuple[str, Side], pairs: list[np.ndarray], bundles: int
+    ) -> None:
+        module, side = model.get_submodule(key[0]), key[1]
+        whole, parts = _channel_count(module, side), group_count(module, side)
+        flat = np.unique(np.concatenate([bundle * whole + channel for bundle, channel in pairs]))
+        self._bundle, self._channel, self._bundles = flat // whole, flat % whole, bundles
+        self.groups, self.size = parts, whole // parts
+        self.cost = self._counted()
+        if not (self.cost % self.size).any():  # groups go whole or not at all
+            self.groups, self.size = 1, whole
+            self.cost = self._counted()
+
+    def _counted(self) -> np.ndarray:
+        cells = self._bundle * self.groups + self._channel // self.size
+        return np.bincount(cells, minlength=self._bundles * self.groups).reshape(-1, self.groups)
 
 
 def take(graph: Followed, model: nn.Module, tie: Tie, pick: Callable[[Tie], list[Filter]]) -> Taken:
@@ -193,13 +245,14 @@ def take(graph: Followed, model: nn.Module, tie: Tie, pick: Callable[[Tie], list
 
 def closed(graph: Followed, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
     """All that goes with `filters`; None if that is more of the tie's filters than these."""
+    chosen = set(filters)
     touched = [
         item
         for name in tie.layers
         for item in graph.touched(name, [i for layer, i in filters if layer == name])
     ]
-    found = {(t.name, i) for t in touched if t.side == "out" for i in t.channels}
-    return None if any(one[0] in tie.layers for one in found - set(filters)) else touched
+    found = ((t.name, i) for t in touched if t.side == "out" for i in t.channels)
+    return None if any(one[0] in tie.layers and one not in chosen for one in found) else touched
 
 
 def choose(
@@ -227,24 +280,25 @@ def fill(
         bundles: Of the tie.
         budget: Of a place: how many of its channels may go.
     """
-    used: Counter[Place] = Counter()
+    bundles = list(bundles)
+    costs = tie.cost[[tie.row[bundle[0]] for bundle in bundles]]
+    left = np.array([budget(place) for place in tie.places])
+    if len(bundles) and (costs == costs[0]).all():
+        counting = costs[0] > 0
+        lasting = int((left[counting] // costs[0][counting]).min())
+        return [one for bundle in bundles[:lasting] for one in bundle]
     chosen: list[Filter] = []
-    lasts = cache(budget)
-    for bundle in bundles:
-        cost = places_of(tie, bundle)
-        if all(used[place] + n <= lasts(place) for place, n in cost.items()):
-            used += cost
+    for bundle, cost in zip(bundles, costs, strict=True):
+        if (cost <= left).all():
+            left = left - cost
             chosen += bundle
     return chosen
 
 
 def places_of(tie: Tie, filters: Iterable[Filter]) -> Counter[Place]:
-    """How many channels go from each place with some filters of a tie."""
-    return _places(set().union(*(tie.counted.get(one, ()) for one in filters)), tie.size)
-
-
-def _places(channels: Iterable[Channel], size: Mapping[tuple[str, Side], int]) -> Counter[Place]:
-    return Counter((name, side, index // size[name, side]) for name, side, index in channels)
+    """How many channels go from each place with some bundles, given as their filters."""
+    rows = [tie.row[one] for one in filters if one in tie.row]
+    return Counter(dict(zip(tie.places, tie.cost[rows].sum(axis=0).tolist(), strict=True)))
 
 
 def _budget(tie: Tie, model: nn.Module, place: Place, sparsity: float) -> int:
@@ -278,33 +332,3 @@ def _channel_count(module: object, side: Side) -> int:
         return module.num_channels
     names = ("out_channels", "out_features") if side == "out" else ("in_channels", "in_features")
     return next((int(getattr(module, name)) for name in names if hasattr(module, name)), 0)
-
-
-class _Union:
-    """Disjoint sets of filters."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Filter, Filter] = {}
-
-    def root(self, one: Filter) -> Filter:
-        """Representative of a filter's set."""
-        known = self._parent
-        parent = known.setdefault(one, one)
-        while parent is not known[parent]:
-            known[parent] = known[known[parent]]
-            parent = known[parent]
-        known[one] = parent
-        return parent
-
-    def join(self, one: Filter, other: Filter) -> None:
-        """Make two sets one."""
-        above, other_above = self.root(one), self.root(other)
-        if above is not other_above:
-            self._parent[above] = other_above
-
-    def sets(self, *, order: Callable[[Filter], tuple[int, int]]) -> list[list[Filter]]:
-        """All sets, each sorted, sorted by their first filter."""
-        found: dict[Filter, list[Filter]] = {}
-        for one in sorted(self._parent, key=order):
-            found.setdefault(self.root(one), []).append(one)
-        return list(found.values())

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.dependency import Node
 
-from compressors.tracing import traceable
 from core.errors import IncompatibleModel
 from models.edits import Edits, Side
+from models.modes import evaluating, wanting_gradients
 
 MAX_LOOK_UPS = 10_000
 """Shape look-ups before a graph counts as endless; ConvNeXt-T needs 332, DenseNet-121 848."""
@@ -71,7 +70,7 @@ class ChannelGraph:
     """Answers what else has to go with a layer's filters.
 
     Args:
-        model: Left as it is; a copy is traced.
+        model: Stays as it is, and has to as long as the graph is asked.
         example_inputs: One batch, shape [N, K, H, W].
 
     Raises:
@@ -79,17 +78,17 @@ class ChannelGraph:
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensor) -> None:
-        self._twin = traceable(model)
-        self._names: dict[Any, str] = {m: name for name, m in self._twin.named_modules()}
-        self._names |= {p: name for name, p in self._twin.named_parameters()}
+        self._model = model
+        self._names: dict[Any, str] = {m: name for name, m in self._model.named_modules()}
+        self._names |= {p: name for name, p in self._model.named_parameters()}
         self._modules = {name: module for module, name in self._names.items()}
-        own = {type(m): _OwnCut() for m in self._twin.modules() if hasattr(m, "keep_channels")}
+        own = {type(m): _OwnCut() for m in self._model.modules() if hasattr(m, "keep_channels")}
         self._graph = _BoundedGraph()
         try:
-            with torch.enable_grad(), warnings.catch_warnings():
+            with evaluating(model), wanting_gradients(model), warnings.catch_warnings():
                 warnings.filterwarnings("error", "Maximum recursive depth")  # shapes are guesses
                 self._graph.build_dependency(
-                    self._twin,
+                    self._model,
                     example_inputs,
                     # unguarded, it first tries model(*example_inputs): one image without a batch
                     forward_fn=lambda network, images: network(images),
@@ -104,7 +103,7 @@ class ChannelGraph:
             raise IncompatibleModel(f"{where} cannot be followed ({what})") from error
 
     def module(self, name: str) -> Any:
-        """Module or bare parameter of the traced copy."""
+        """Module or bare parameter of the model."""
         return self._modules[name]
 
     def touched(self, layer: str, filters: Sequence[int]) -> list[Touched]:
@@ -116,7 +115,7 @@ class ChannelGraph:
         """
         if not filters:
             return []
-        module = self._twin.get_submodule(layer)
+        module = self._model.get_submodule(layer)
         if module not in self._graph.module2node:
             raise IncompatibleModel(f"{layer} does not take part in the forward pass")
         self._graph.look_ups = 0

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -41,14 +41,14 @@ class Proposal:
     Args:
         layers: Full names of those that were selected.
         removal: Takes their filters out; None where the network could not be followed.
-        masking: Sets the filters to zero instead.
+        masking: Makes what sets the filters to zero instead.
         obstacle: Why there is no removal.
         note: A sentence that holds if the removal is carried out.
     """
 
     layers: list[str]
     removal: Edits | None
-    masking: Edits
+    masking: Callable[[], Edits]
     obstacle: str = ""
     note: str = ""
 
@@ -131,19 +131,16 @@ class FilterPruner(Compressor):
         return {"dependency_aware": self.dependency_aware}
 
     def decide(self, task: Task) -> Decision:
-        """Rank, choose, and try every removal out."""
-        proposals, notes = self._proposals(task, self.survey(task))
-        removal = union(p.removal for p in proposals)
-        if removal.is_empty:
-            return settle(task, proposals, notes)
-        trial = try_out(task.model, removal, task.example_inputs)
-        if trial.fault:
-            return settle(task, proposals, notes)
-        decision = settle(task, proposals, notes, works=True)
-        if decision.edits.masked:  # the whole of it has not been compared
-            return decision
-        told = [trial.note] if trial.note else []
-        return replace(decision, notes=[*decision.notes, *told], compared=True)
+        """Rank, choose, and try the removal out: at first all of it, as the first graph has it."""
+        rank = self._rank(task)
+        hoped = self._survey(task, rank, tried=False)
+        proposals, notes = self._proposals(task, hoped)
+        if len(proposals) == len(hoped.tied) and all(p.removal for p in proposals):
+            found = _as_a_whole(task, proposals, notes)
+            if found is not None:
+                return found
+        proposals, notes = self._proposals(task, self._survey(task, rank))
+        return _as_a_whole(task, proposals, notes) or settle(task, proposals, notes)
 
     def _proposals(self, task: Task, survey: Survey) -> tuple[list[Proposal], list[str]]:
         """What the survey allows, and sentences about it."""
@@ -162,17 +159,23 @@ class FilterPruner(Compressor):
 
     def survey(self, task: Task) -> Survey:
         """Rank filters and find what is tied, before it is known how many go."""
+        return self._survey(task, self._rank(task))
+
+    def _rank(self, task: Task) -> Rank:
         faults = [n for n in task.selection.sparsity if n in task.heads]
         if faults:
             raise ConfigError(
                 [f"{name} makes the logits: its filters are classes" for name in faults]
             )
-        rank = cache(self.ranker(task))
+        return cache(self.ranker(task))
+
+    def _survey(self, task: Task, rank: Rank, *, tried: bool = True) -> Survey:
+        """Find what is tied; `tried` is that of `find_ties`."""
         named = [task.prefix + name for name in task.selection.sparsity]
         selected = [name for name in named if rank(name) is not None]
         whole = [name for name in named if name not in selected]
         notes = [f"{names_of(task, whole)}: left whole ({self.unranked})"] if whole else []
-        ties = find_ties(task.model, task.example_inputs, selected, look=task.look)
+        ties = find_ties(task.model, task.example_inputs, selected, look=task.look, tried=tried)
         survey = Survey(rank=rank, blind=ties.unknown, notes=notes)
         for one in ties.found:
             own = [name for name in one.tie.layers if name in selected]
@@ -237,7 +240,7 @@ class FilterPruner(Compressor):
         note = (
             f"{names_of(task, others)}: pruned too, tied to {names_of(task, own)}" if others else ""
         )
-        masking = _masking(task, rank, own)
+        masking = partial(_masking, task, rank, own)
         return Proposal(layers=[*own], removal=as_edits(taken.touched), masking=masking, note=note)
 
 
@@ -290,8 +293,23 @@ def _masking(task: Task, rank: Rank, sparsity: Mapping[str, float]) -> Edits:
 def _only_mask(
     task: Task, rank: Rank, names: Iterable[str], sparsity: float, obstacle: str
 ) -> Proposal:
-    masking = _masking(task, rank, dict.fromkeys(names, sparsity))
+    masking = partial(_masking, task, rank, dict.fromkeys(names, sparsity))
     return Proposal(layers=[*names], removal=None, masking=masking, obstacle=obstacle)
+
+
+def _as_a_whole(task: Task, proposals: Sequence[Proposal], notes: Sequence[str]) -> Decision | None:
+    """Every removal that is proposed; None where they do not work together, or there is none."""
+    removal = union(p.removal for p in proposals)
+    if removal.is_empty:
+        return None
+    trial = try_out(task.model, removal, task.example_inputs)
+    if trial.fault:
+        return None
+    decision = settle(task, proposals, notes, works=True)
+    if decision.edits.masked:  # the whole of it has not been compared
+        return decision
+    told = [trial.note] if trial.note else []
+    return replace(decision, notes=[*decision.notes, *told], edited=trial.edited)
 
 
 def settle(
@@ -309,7 +327,7 @@ def settle(
     removals = {id(p): p.removal for p in proposals if p.removal is not None}
     obstacles |= {} if works else failing_of(task, removals)
     notes = list(notes)
-    edits = union(p.masking if id(p) in obstacles else p.removal for p in proposals)
+    edits = union(p.masking() if id(p) in obstacles else p.removal for p in proposals)
     notes += [p.note for p in proposals if p.note and id(p) not in obstacles]
     for reason in dict.fromkeys(obstacles.values()):
         names = [n for p in proposals if obstacles.get(id(p)) == reason for n in p.layers]

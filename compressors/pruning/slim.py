@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -177,7 +178,8 @@ class _Channels:
             gammas = [gamma for channel in mine for gamma in channel.gammas]
             layers = list(dict.fromkeys(name for name, _ in gammas))
             own = [name for name in layers if name in self.names]
-            masking, obstacle, touched, note = _masks(self.task.model, gammas), "", None, ""
+            masking, obstacle = partial(_masks, self.task.model, gammas), ""
+            touched, note = None, ""
             if index is None:
                 obstacle = self.obstacle
             else:

@@ -57,7 +57,12 @@ class Ties:
 
 
 def find_ties(
-    model: nn.Module, example_inputs: Tensor, layers: Iterable[str], *, look: Look
+    model: nn.Module,
+    example_inputs: Tensor,
+    layers: Iterable[str],
+    *,
+    look: Look,
+    tried: bool = True,
 ) -> Ties:
     """Everything tied to the filters of some layers.
 
@@ -66,9 +71,11 @@ def find_ties(
         example_inputs: One batch, shape [N, K, H, W].
         layers: Full names.
         look: At the model; what is tied to its heads is not tried out.
+        tried: Whether a removal from each tie is tried out, and the next way taken where it fails;
+            else the first way is believed.
     """
     search = _Search(model, example_inputs, list(layers), look.heads)
-    for way in _ways(look) if search.left else ():
+    for way in _ways(look) if tried else _ways(look)[:1]:
         if not search.left:
             break
         try:
@@ -76,7 +83,7 @@ def find_ties(
         except IncompatibleModel as error:
             search.named = dict.fromkeys(search.left, str(error)) | search.named
         else:
-            search.look_in(graph)
+            search.look_in(graph, tried=tried)
     search.keep_coarse()
     place = {name: index for index, name in enumerate(search.layers)}
     found = sorted(search.found, key=lambda one: place[one.tie.layers[0]])
@@ -114,21 +121,34 @@ class _Search:
         covered = self.covered
         return [name for name in self.layers if name not in covered]
 
-    def look_in(self, graph: Followed) -> None:
+    def look_in(self, graph: Followed, *, tried: bool) -> None:
         """Find what is left in one more graph, as far as it can lose filters."""
+        ties = self._tied_in(graph)
+        failing = self._failing(graph, ties) if tried else {}
+        for tie in ties:
+            if id(tie) in failing:
+                self.tried = dict.fromkeys(tie.layers, failing[id(tie)]) | self.tried
+            else:
+                self.found.append(Followable(tie=tie, graph=graph))
+
+    def _tied_in(self, graph: Followed) -> list[Tie]:
+        """What a graph ties of what is left."""
         ties: list[Tie] = []
-        removals: dict[int, Edits] = {}
-        failing: dict[int, str] = {}
-        covered = self.covered
         for name in self.left:
             if any(name in tie.layers for tie in ties):
                 continue
             try:
-                tie = find_tie(graph, self.model, name)
+                ties.append(find_tie(graph, self.model, name))
             except IncompatibleModel as error:
                 self.named.setdefault(name, str(error))
-                continue
-            ties.append(tie)
+        return ties
+
+    def _failing(self, graph: Followed, ties: Iterable[Tie]) -> dict[int, str]:
+        """Which of them cannot lose filters in this way -> why."""
+        removals: dict[int, Edits] = {}
+        failing: dict[int, str] = {}
+        covered = self.covered
+        for tie in ties:
             known = next((one for one in tie.layers if one in covered), "")
             if known:
                 failing[id(tie)] = _tied_to(known)
@@ -141,12 +161,7 @@ class _Search:
                     self.coarse.append(Followable(tie=tie, graph=graph))
                 else:
                     removals[id(tie)] = removal
-        failing |= failing_of(self.model, removals, self.example_inputs)
-        for tie in ties:
-            if id(tie) in failing:
-                self.tried = dict.fromkeys(tie.layers, failing[id(tie)]) | self.tried
-            else:
-                self.found.append(Followable(tie=tie, graph=graph))
+        return failing | failing_of(self.model, removals, self.example_inputs)
 
     def keep_coarse(self) -> None:
         """Where filters go together or not at all in the first graph, and in others do not go."""

@@ -1,14 +1,31 @@
 """Trying a removal out on a copy, before it is decided."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compressors.selfcheck import Comparison, same_function
+from compressors.selfcheck import same_function
 from models.edits import Edits, perform
 
 NOT_TOGETHER = "the removals do not work together"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A removal that was carried out on a copy.
+
+    Args:
+        fault: What stands against it, after `because`; empty where nothing does.
+        note: What a reader would not expect.
+        edited: The copy; None where there is a fault.
+    """
+
+    fault: str = ""
+    note: str = ""
+    edited: nn.Module | None = None
 
 
 def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
@@ -16,8 +33,8 @@ def why_not(model: nn.Module, edits: Edits, inputs: Tensor) -> str:
     return try_out(model, edits, inputs).fault
 
 
-def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Comparison:
-    """Carry a removal out on a copy and compare; the fault fits after `because`.
+def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Trial:
+    """Carry a removal out on a copy, and compare that with the masked model.
 
     Args:
         model: In eval mode; left as it is.
@@ -28,15 +45,15 @@ def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Comparison:
     last = [""]
     try:
         perform(edited, edits)
-        for name, module in edited.named_modules():
-            if not any(module.children()):
-                module.register_forward_pre_hook(_noting(last, name))
-        return same_function(model, edited, edits, inputs)
+        with _followed(edited, last):
+            compared = same_function(model, edited, edits, inputs)
     except Exception as error:  # noqa: BLE001 - whatever the narrower network trips over
         where = f" at {last[0]}" if last[0] else ""
         text = (str(error).splitlines() or [""])[0]
-        fault = f"the narrower network fails{where} ({type(error).__name__}: {text})"
-        return Comparison(fault=fault)
+        return Trial(fault=f"the narrower network fails{where} ({type(error).__name__}: {text})")
+    return Trial(
+        fault=compared.fault, note=compared.note, edited=None if compared.fault else edited
+    )
 
 
 def failing_of(model: nn.Module, removals: Mapping[int, Edits], inputs: Tensor) -> dict[int, str]:
@@ -71,10 +88,20 @@ def _failing_among(
     return parts[0] | parts[1] or dict.fromkeys(removals, NOT_TOGETHER)
 
 
-def _noting(last: list[str], name: str) -> Callable[..., None]:
-    """A forward hook that notes which module was entered last."""
+@contextmanager
+def _followed(model: nn.Module, last: list[str]) -> Iterator[None]:
+    """Meanwhile, `last` tells which layer was entered last."""
 
-    def hook(_module: nn.Module, _inputs: object) -> None:
-        last[0] = name
+    def noting(name: str) -> Callable[..., None]:
+        return lambda *_: last.__setitem__(0, name)
 
-    return hook
+    handles = [
+        module.register_forward_pre_hook(noting(name))
+        for name, module in model.named_modules()
+        if not any(module.children())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
