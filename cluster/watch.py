@@ -259,14 +259,19 @@ def eta_s(seen: list[Seen], now: float | None = None) -> float | None:
 
 
 def failures(seen: list[Seen]) -> str:
-    """Every job that failed, with the end of what it said and where the rest is."""
+    """Every job that failed, with the end of what it said and where the rest is.
+
+    Jobs that said the same stand together, before what they said.
+    """
     failed = [each for each in seen if each.state in (FAILED, CANCELLED)]
-    lines = []
+    alike: dict[tuple[str, ...], list[Seen]] = {}
     for each in failed[:SHOWN_FAILURES]:
-        lines.append(f"FAILED {each.entry.id} ({each.entry.reason}): {_words(each)}")
-        lines += [f"    {line}" for line in each.tail]
-        if each.log is not None:
-            lines.append(f"    log: {each.log}")
+        alike.setdefault((*each.tail,) or (each.entry.id,), []).append(each)
+    lines = []
+    for jobs in alike.values():
+        lines += [f"FAILED {job.entry.id} ({job.entry.reason}): {_words(job)}" for job in jobs]
+        lines += [f"    {line}" for line in jobs[0].tail]
+        lines += [f"    log: {job.log}" for job in jobs if job.log is not None]
     if len(failed) > SHOWN_FAILURES:
         lines.append(f"and {len(failed) - SHOWN_FAILURES} more")
     return "\n".join(lines)

@@ -10,7 +10,9 @@ import functools
 import os
 import shlex
 import sys
+import textwrap
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ Task = Callable[[DictConfig], int | None]
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 
 FAILED, FAULT, INTERRUPTED = 1, 2, 130
+
+WIDTH = 100
+"""Of a fault that is told again, in characters."""
 
 USER_FAULTS = (
     ConfigError,
@@ -141,11 +146,15 @@ class _Line:
 
 
 class _Jobs:
-    """Runs the task for each job and remembers how each ended; no job stops the next."""
+    """Runs the task for each job and remembers how each ended; no job stops the next.
+
+    A fault that several jobs have is told once.
+    """
 
     def __init__(self, task: Task, *, trusted: list[str]) -> None:
         self.trusted = trusted
         self._ended: list[tuple[str, int]] = []  # overrides of a job, its exit code
+        self._faults: Counter[str] = Counter()  # what was told -> jobs that have it
         # Hydra names the job after the module of the function below the wrapper.
         self.function = functools.wraps(task)(functools.partial(self._run, task))
         # for a launcher whose jobs run in other processes
@@ -162,6 +171,10 @@ class _Jobs:
         if failed and len(self._ended) > 1:
             sys.stderr.write(f"{len(failed)} of {len(self._ended)} jobs failed:\n")
             sys.stderr.writelines(f"  exit code {code}: {line}\n" for line, code in failed)
+            for fault, count in self._faults.items():
+                if count > 1:
+                    text = textwrap.shorten(fault, WIDTH, placeholder=" ...")
+                    sys.stderr.write(f"told once, a fault of {count} jobs: {text}\n")
 
     def ended(self, overrides: str, code: int) -> None:
         """Remember how a job ended."""
@@ -172,9 +185,16 @@ class _Jobs:
             self._refuse_stored_trust(config)
             code = _exit_code(task(config))
         except Exception as error:  # noqa: BLE001 - told, and turned into the exit code
-            code = report(error)
+            code = self._told(error)
         self.ended(shlex.join(HydraConfig.get().overrides.task), code)
         return code
+
+    def _told(self, error: Exception) -> int:
+        """Exit code of an error, told unless it is a fault that an earlier job had too."""
+        if not _is_fault(error) or _wants_tracebacks():
+            return report(error)
+        self._faults[str(error)] += 1
+        return report(error) if self._faults[str(error)] == 1 else FAULT
 
     def _refuse_stored_trust(self, config: DictConfig) -> None:
         stored = set(config.get("allowed_targets") or []) - set(self.trusted)

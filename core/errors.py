@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 
 class ConfigError(ValueError):
-    """Every fault of a configuration, told at once.
+    """Every fault of a configuration, each once, told together.
 
     Example:
         >>> print(ConfigError(["seed must be an int, got 'x'", "datasets is empty"]))
@@ -18,7 +18,7 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
+        self.faults = list(dict.fromkeys(faults))
         super().__init__(self.faults)
 
     def __str__(self) -> str:

@@ -95,6 +95,19 @@ def test_a_sweep_is_followed_to_its_end(
     ]
 
 
+def test_what_several_jobs_said_stands_once_behind_them() -> None:
+    def failed(job: str, tail: list[str]) -> Seen:
+        entry = Entry(id=job, overrides=[f"seed={job}"], wave=0, state="failed", reason="why")
+        return Seen(entry=entry, tail=tail, log=Path(job))
+
+    jobs = [failed("0", ["no data"]), failed("1", []), failed("2", ["no data"]), failed("3", [])]
+    assert failures(jobs).splitlines() == [
+        "FAILED 0 (why): seed=0", "FAILED 2 (why): seed=2",
+        "    no data", "    log: 0", "    log: 2",
+        "FAILED 1 (why): seed=1", "    log: 1", "FAILED 3 (why): seed=3", "    log: 3",
+    ]  # fmt: skip
+
+
 def test_it_is_over_when_two_looks_agree(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

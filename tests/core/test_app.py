@@ -173,6 +173,20 @@ def test_every_job_of_a_sweep_runs_and_the_worst_code_wins(
     )
 
 
+def test_a_fault_of_several_jobs_is_told_once(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    def task(config: DictConfig) -> None:
+        raise ConfigError(["no such data", "not here"] if config.seed else ["another"])
+
+    assert run(task, "-m", "seed=0,1,2") == 2
+    told = capfd.readouterr().err
+    assert told.startswith("another\n2 faults in the configuration:\n  - no such data\n")
+    assert told.count("  - no such data\n") == 1
+    assert told.endswith(
+        "  exit code 2: seed=2\n"
+        "told once, a fault of 2 jobs: 2 faults in the configuration: - no such data - not here\n"
+    )
+
+
 def test_a_setting_reaches_every_job_of_a_swept_group(run: Run) -> None:
     seen: list[DictConfig] = []
     assert run(seen.append, "-m", "compressor=l1,l2", "compressor.sparsity=0.3") == 0

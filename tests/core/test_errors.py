@@ -11,6 +11,10 @@ def test_several_faults_are_told_as_a_list() -> None:
     assert str(ConfigError(["a", "b"])) == "2 faults in the configuration:\n  - a\n  - b"
 
 
+def test_a_fault_that_is_met_twice_is_told_once() -> None:
+    assert str(ConfigError(["a", "a"])) == "a"
+
+
 def test_the_nearest_name_is_suggested() -> None:
     assert "did you mean 'accuracy'?" in unknown("measurement", "acuracy", ["accuracy", "ece"])
 
