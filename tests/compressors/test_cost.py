@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from compressors.cost import cost_of, count_macs, latency_ratio
 
@@ -24,6 +25,45 @@ def test_shared_weights_count_once() -> None:
 
 def test_a_grouped_layer_costs_its_groups_part() -> None:
     assert count_macs(nn.Conv2d(8, 8, 1, groups=4), torch.rand(1, 8, 5, 5)) == 8 * 2 * 25
+
+
+class Attending(nn.Module):
+    """Attention in each of the ways in which a network may write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mixed = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.mixed(self.own(x, x, x)[0])
+        x = nn.functional.scaled_dot_product_attention(x, x, x)
+        return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+
+COUNTED = {
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, groups=2), (2, 4, 5, 5)),
+    "three_dimensions": (nn.Conv3d(1, 2, 3, padding=1), (1, 1, 4, 4, 4)),
+    "linear": (nn.Linear(4, 3), (2, 5, 4)),
+    "attention": (Attending(), (2, 5, 8)),
+}
+
+
+@pytest.mark.parametrize(("model", "shape"), COUNTED.values(), ids=COUNTED)
+@pytest.mark.parametrize("inference", [False, True], ids=["plain", "inference_mode"])
+def test_operations_are_counted_as_by_torch(
+    model: nn.Module, shape: tuple[int, ...], inference: bool
+) -> None:
+    images = torch.rand(shape)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(images)
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+    with torch.inference_mode(inference):
+        macs = count_macs(model, images)
+    assert macs == counter.get_total_flops() // 2 > 0
+    assert torch.backends.mha.get_fastpath_enabled() == fast_path
 
 
 def test_half_precision_halves_the_bytes() -> None:

@@ -50,3 +50,26 @@ def test_a_frozen_model_in_training_mode_has_its_head_too_and_stays_as_it_is() -
         assert look_at(model.train(), IMAGES).heads == ["2"]
     assert model.training
     assert not any(p.requires_grad for p in model.parameters())
+
+
+class Attends(nn.Module):
+    """Places are multiplied with places, or channels with weights alone."""
+
+    def __init__(self, *, attends: bool) -> None:
+        super().__init__()
+        self.body, self.head, self.attends = nn.Conv2d(1, 4, 1), nn.Linear(4, 3), attends
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.body(x).flatten(2).transpose(1, 2)
+        if self.attends:
+            tokens = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return self.head(tokens.mean(1))
+
+
+@pytest.mark.parametrize("attends", [False, True])
+def test_one_look_tells_attention_cost_and_width(attends: bool) -> None:
+    look = look_at(Attends(attends=attends), IMAGES)
+    assert look.attends is attends
+    assert look.logits == (3,)
+    # one image: 16 places of 4 filters, 4 x 3 weights, and twice 16 x 16 products of 4 channels
+    assert look.macs == 16 * 4 + 12 + attends * 2 * 16 * 16 * 4

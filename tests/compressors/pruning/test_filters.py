@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from compressors import selfcheck
 from compressors.base import Decision
+from compressors.pruning import filters
 from compressors.pruning.filters import L1Filter
-from compressors.selfcheck import Comparison, SelfCheckError
+from compressors.pruning.ties import Ties, find_ties
+from compressors.selfcheck import Comparison, SelfCheckError, State
 from core.errors import ConfigError, IncompatibleModel
 from models.edits import perform
 from models.small.digits import DigitsCNN
@@ -424,3 +426,31 @@ def test_a_weight_under_a_mask_has_to_be_made_permanent_first() -> None:
 def test_dependency_aware_is_true_or_false() -> None:
     with pytest.raises(ConfigError, match="dependency_aware is true or false, got 'yes'"):
         L1Filter(sparsity=0.5, dependency_aware="yes")
+
+
+def test_what_was_tried_out_is_what_comes_out() -> None:
+    model = plain().train()
+    model.n.eval()
+    model.a.weight.requires_grad_(False)
+    after = L1Filter(sparsity=0.4).compress(model, IMAGES).model
+    expected = copy.deepcopy(model)
+    perform(expected, plan(model, sparsity=0.4).edits)
+    assert State(after) == State(expected)
+    assert not any(part._forward_pre_hooks for part in after.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "trials"), [(plain(), 0), (Tied(), 0), (Mixed(), 1)], ids=["plain", "tied", "mixed"]
+)
+def test_ties_are_tried_out_one_by_one_only_where_the_whole_fails(
+    model: nn.Module, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def find(*given: Any, tried: bool, **options: Any) -> Ties:
+        asked.append(tried)
+        return find_ties(*given, tried=tried, **options)
+
+    monkeypatch.setattr(filters, "find_ties", find)
+    plan(model, sparsity=0.5)
+    assert asked == [False, *[True] * trials]
