@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -18,6 +18,14 @@ log = logging.getLogger(__name__)
 
 Form = Literal["exported", "onnx", "openvino", "masks"]
 FORMS: tuple[Form, ...] = get_args(Form)
+
+FILES: Mapping[Form, str] = {
+    "exported": "model.pt2",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "masks": "masks.safetensors",
+}
+"""What a form is called beside the artifact."""
 
 
 def form_faults(forms: object) -> list[str]:
@@ -57,10 +65,10 @@ def export_forms(
     if unheard:
         raise ConfigError(unheard)
     writers: dict[Form, Callable[[], Path]] = {
-        "exported": lambda: _program(model, folder / "model.pt2"),
-        "onnx": lambda: _onnx(model, folder / "model.onnx"),
-        "openvino": lambda: _openvino(model, folder / "model.xml"),
-        "masks": lambda: _masks(model, before, folder / "masks.safetensors"),
+        "exported": lambda: _program(model, folder / FILES["exported"]),
+        "onnx": lambda: _onnx(model, folder / FILES["onnx"]),
+        "openvino": lambda: _openvino(model, folder / FILES["openvino"]),
+        "masks": lambda: _masks(model, before, folder / FILES["masks"]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     written, faults = [], []

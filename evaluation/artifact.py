@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from compressors.forms import export_forms, form_faults
+from compressors.forms import FILES, export_forms, form_faults
 from core.configuration import check_types, plain
 from core.errors import ConfigError, pick, unknown
 from core.targets import build
@@ -18,7 +18,6 @@ from evaluation.compression import artifact_folder, compress, find
 from evaluation.library import build_model
 from evaluation.recipe import learns_from_data, recipe_label, recipe_of
 from evaluation.validate import require_fitting, setup_faults, unwritable
-from models.base_model import ClassifierModule
 from recording.loop import threads_set
 from recording.ranks import srun_tasks
 from recording.recorder import Recorder
@@ -43,7 +42,8 @@ class Made:
         achieved: Slot -> what the step achieved, as the artifact remembers it.
         found: Whether it lay there already.
         seconds: What making or finding took.
-        exports: Files written beside it.
+        exports: Files written beside it; of a dry run, those that would be.
+        dry: Whether nothing was written.
     """
 
     model: str
@@ -54,6 +54,7 @@ class Made:
     found: bool = False
     seconds: float = 0.0
     exports: list[Path] = field(default_factory=list)
+    dry: bool = False
 
 
 def make(config: DictConfig) -> Made:
@@ -78,13 +79,14 @@ def _made(config: DictConfig, recorder: Recorder) -> Made:
         "model": config.model_name,
         "label": recipe_label(config),
         "recipe": recipe_of(config),
+        "dry": config.dry_run,
     }
     start = time.perf_counter()
     compressed = find(baseline, config, recorder)
     found = compressed is not None
     if compressed is None:
         if config.dry_run:
-            return Made(**known, folder=None)
+            return Made(**known, folder=None, exports=[Path(FILES[form]) for form in config.export])
         compressed = compress(baseline, config, recorder)
     folder = artifact_folder(baseline, config, recorder)
     assert folder is not None, "it was found or made just now"
@@ -95,14 +97,10 @@ def _made(config: DictConfig, recorder: Recorder) -> Made:
         achieved=dict(compressed.achieved),
         found=found,
         seconds=seconds,
-        exports=[] if config.dry_run else _exported(compressed, baseline, folder, config),
+        exports=[folder / FILES[form] for form in config.export]
+        if config.dry_run
+        else export_forms(compressed, baseline, folder, list(config.export)),
     )
-
-
-def _exported(
-    compressed: ClassifierModule, baseline: ClassifierModule, folder: Path, config: DictConfig
-) -> list[Path]:
-    return export_forms(compressed, baseline, folder, list(config.export))
 
 
 def validate_compression(config: DictConfig) -> None:

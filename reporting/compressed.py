@@ -37,6 +37,7 @@ def compressed_text(
     found: bool,
     seconds: float,
     exports: Sequence[Path],
+    dry: bool = False,
     color: bool = False,
 ) -> str:
     """A table of what was achieved, the notes of every step, and where things lie.
@@ -50,11 +51,13 @@ def compressed_text(
         found: Whether the artifact lay there already.
         seconds: What that took.
         exports: Files written beside it.
+        dry: Whether they only would be.
         color: Write colours.
     """
     asked = f"asked for: {recipe_text({'operation': {'parameters': recipe}})}"
+    written = "".join(f"{'would export' if dry else 'exported'}: {path}\n" for path in exports)
     if folder is None:
-        return f"{model}, {label}\n{asked}\nnot made yet\n"
+        return f"{model}, {label}\n{asked}\nnot made yet\n{written}"
     steps = {slot: values for slot, values in achieved.items() if slot in recipe}
     names = {slot: recipe[slot]["name"] for slot in steps}
     columns = ["", "before", *(f"after {name}" for name in names.values()), "change"]
@@ -63,8 +66,7 @@ def compressed_text(
     notes = [f"{names[slot]}: {note}" for slot in steps for note in steps[slot].get("notes", ())]
     table = show_sheets([sheet], [asked, *notes, FIRST_IMPRESSION], color=color)
     how = "found" if found else "made"
-    lines = [f"{how} in {seconds:.1f} s: {folder}", *(f"exported: {path}" for path in exports)]
-    return table + "\n" + "".join(f"{line}\n" for line in lines)
+    return f"{table}\n{how} in {seconds:.1f} s: {folder}\n{written}"
 
 
 def _rows(steps: Mapping[str, Any], columns: Sequence[str]) -> Iterator[dict[str, Any]]:

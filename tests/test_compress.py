@@ -92,6 +92,12 @@ def test_faults_are_told_at_once_before_anything_is_done(
 def test_a_dry_run_makes_nothing(compress: Compress, tmp_path: Path) -> None:
     done = compress("compressor=level", "dry_run=true")
     assert (done.code, done.out.splitlines()[-1]) == (0, "not made yet")
+    done = compress("compressor=level", "export=[onnx,masks]", "dry_run=true")
+    assert done.out.splitlines()[-3:] == [
+        "not made yet",
+        "would export: model.onnx",
+        "would export: masks.safetensors",
+    ]
     done = compress("analyse=cost", "dry_run=true")
     assert (done.code, done.out) == (0, "analyse=cost of digits_cnn: nothing is made\n")
     assert list(tmp_path.iterdir()) == []

@@ -49,3 +49,15 @@ def test_a_dry_run_that_finds_nothing_says_so() -> None:
         found=False, seconds=0.0, exports=[],
     )  # fmt: skip
     assert text == "net, ort\nasked for: then=ort\nnot made yet\n"
+
+
+def test_a_dry_run_says_what_it_would_export(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "model": "net", "label": "ort", "recipe": RECIPE, "seconds": 0.0, "dry": True,
+    }  # fmt: skip
+    file = Path("model.onnx")
+    text = compressed_text(**given, folder=None, achieved={}, found=False, exports=[file])
+    assert text.endswith("\nnot made yet\nwould export: model.onnx\n")
+    found = {"folder": tmp_path, "achieved": ACHIEVED, "found": True}
+    text = compressed_text(**given, **found, exports=[tmp_path / file])
+    assert text.endswith(f"found in 0.0 s: {tmp_path}\nwould export: {tmp_path}/model.onnx\n")
