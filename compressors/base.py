@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,10 @@ from compressors.selection import (
 from compressors.selfcheck import State, verify
 from compressors.tracing import Look, look_at, prefix_of
 from core.errors import ConfigError, IncompatibleModel
-from models.artifacts import Program
-from models.base_model import ClassifierModule
 from models.edits import Edits, history, perform
+
+if TYPE_CHECKING:
+    from models.artifacts import Program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Compressed:
     edits: Edits
     report: Report
     before: nn.Module | None = None
-    program: Program | None = field(default=None, repr=False)
+    program: "Program | None" = field(default=None, repr=False)
 
     def export_model(
         self,
@@ -216,6 +217,8 @@ class Compressor(ABC):
     def _compress(
         self, model: nn.Module, example_inputs: Tensor, resources: Resources | None
     ) -> Compressed:
+        from models.base_model import ClassifierModule  # Lightning: seconds, not for a refusal
+
         untouched = State.kept(model)
         task = self._prepared(model, example_inputs, resources)
         decision = self._decision_on(model, task)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from models.fingerprint import baked_tensors
 from models.quantized import unpacked
 
 PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
@@ -52,6 +51,8 @@ def cost_of(model: nn.Module, example_inputs: Tensor, *, macs: int | None = None
         example_inputs: At least one sample, shape [N, K, H, W].
         macs: Of one sample, where they are known; None counts them.
     """
+    from models.fingerprint import baked_tensors  # Lightning: seconds, not for a refusal
+
     counts = getattr(model, "counts", None)
     if counts is not None:
         files = getattr(model, "files", {}).values()

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from compressors.cost import Cost, cost_of, latency_ratio, watched
 from compressors.tracing import Look
 from core.errors import IncompatibleModel
-from models.artifacts import Program, load_artifact, program_of, read_artifact, save_artifact
 from models.edits import Edits, mask
-from models.exported import export_bytes, load_program
 from models.modes import evaluating
+
+if TYPE_CHECKING:
+    from models.artifacts import Program
 
 TOLERANCE = 1e-5
 """Largest difference of a logit that counts as the same function, in float32."""
@@ -51,7 +52,7 @@ class Checked:
 
     achieved: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    program: Program | None = None
+    program: "Program | None" = None
 
 
 class State:
@@ -223,6 +224,8 @@ def _distance(one: nn.Module, other: nn.Module, inputs: Tensor) -> tuple[float, 
 
 def _why_no_program(stored: "Stored", old: nn.Module, inputs: Tensor) -> str:
     """A sentence where a form of the model is missing that was missing before as well."""
+    from models.exported import export_bytes  # Lightning: seconds, not for a refusal
+
     if not stored.no_program:
         return stored.no_class
     try:
@@ -238,7 +241,7 @@ class Stored:
 
     no_program: str = ""
     no_class: str = ""
-    program: Program | None = None
+    program: "Program | None" = None
 
 
 def check_reload(model: nn.Module, inputs: Tensor) -> Stored:
@@ -252,6 +255,10 @@ def check_reload(model: nn.Module, inputs: Tensor) -> Stored:
         SelfCheckError: Other logits came back.
         IncompatibleModel: The model cannot be stored.
     """
+    # Lightning: seconds, not for a refusal
+    from models.artifacts import load_artifact, program_of, read_artifact, save_artifact
+    from models.exported import load_program
+
     twin, images = copy.deepcopy(model).cpu(), inputs.cpu()
     forms: list[nn.Module] = []
     with tempfile.TemporaryDirectory() as root, warnings.catch_warnings(record=True) as told:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from compressors.cost import watched
-from models.base_model import ClassifierModule
 from models.modes import evaluating, wanting_gradients
 from models.quantized import IntegerLinear
 
@@ -18,6 +17,8 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, IntegerLinear)
 
 def prefix_of(model: nn.Module) -> str:
     """What makes a short name of a layer a full one: `backbone.` in a classifier of ours."""
+    from models.base_model import ClassifierModule  # Lightning: seconds, not for a refusal
+
     return "backbone." if isinstance(model, ClassifierModule) else ""
 
 

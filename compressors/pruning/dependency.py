@@ -10,16 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch_pruning
 from torch import Tensor, nn
-from torch_pruning.dependency import Node
 
 from core.errors import IncompatibleModel
 from models.edits import Edits, Side
 from models.modes import evaluating, wanting_gradients
-
-MAX_LOOK_UPS = 10_000
-"""Shape look-ups before a graph counts as endless; ConvNeXt-T needs 332, DenseNet-121 848."""
 
 FOLLOWED = (
     nn.modules.conv._ConvNd,
@@ -78,12 +73,14 @@ class ChannelGraph:
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensor) -> None:
+        from compressors.pruning.engine import BoundedGraph, OwnCut  # torch-pruning: seconds
+
         self._model = model
         self._names: dict[Any, str] = {m: name for name, m in self._model.named_modules()}
         self._names |= {p: name for name, p in self._model.named_parameters()}
         self._modules = {name: module for module, name in self._names.items()}
-        own = {type(m): _OwnCut() for m in self._model.modules() if hasattr(m, "keep_channels")}
-        self._graph = _BoundedGraph()
+        own = {type(m): OwnCut() for m in self._model.modules() if hasattr(m, "keep_channels")}
+        self._graph = BoundedGraph()
         try:
             with evaluating(model), wanting_gradients(model), warnings.catch_warnings():
                 warnings.filterwarnings("error", "Maximum recursive depth")  # shapes are guesses
@@ -156,41 +153,6 @@ def as_edits(touched: Sequence[Touched]) -> Edits:
     return Edits(removed=removed)
 
 
-class _OwnCut(torch_pruning.BasePruningFunc):
-    """Modules with `keep_channels`: their inputs and outputs go independently."""
-
-    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise AssertionError("the graph is only asked, it never removes")
-
-    def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise AssertionError("the graph is only asked, it never removes")
-
-    def get_out_channels(self, layer: Any) -> int:
-        return len(layer.source)
-
-    def get_in_channels(self, layer: Any) -> int:
-        return int(layer.inputs)
-
-
-class _BoundedGraph(torch_pruning.DependencyGraph):
-    """The graph, which gives up where its recursive shape inference would not end."""
-
-    look_ups = 0
-
-    def get_out_channels(self, module_or_node: Any) -> int | None:
-        self._count()
-        return super().get_out_channels(module_or_node)
-
-    def get_in_channels(self, module_or_node: Any) -> int | None:
-        self._count()
-        return super().get_in_channels(module_or_node)
-
-    def _count(self) -> None:
-        self.look_ups += 1
-        if self.look_ups > MAX_LOOK_UPS:
-            raise IncompatibleModel("its dependency graph does not end")
-
-
 def _one_sided(pruner: Any) -> bool:
     return pruner.prune_in_channels == pruner.prune_out_channels
 
@@ -201,6 +163,8 @@ def _is_shared_slope(module: Any) -> bool:
 
 def _operation(error: Exception, names: dict[Any, str]) -> str:
     """Operation at which the tracer failed and the layer before it; it keeps them to itself."""
+    from torch_pruning.dependency import Node
+
     failed = None
     step = error.__traceback__
     while step is not None:

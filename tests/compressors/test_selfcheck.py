@@ -10,6 +10,7 @@ from compressors import selfcheck
 from compressors.selfcheck import SelfCheckError, State, check_reload, same_function, verify
 from compressors.tracing import look_at
 from core.errors import IncompatibleModel
+from models import exported
 from models.edits import Edits, perform
 from models.small.digits import DigitsCNN
 
@@ -106,7 +107,7 @@ def test_other_logits_after_a_reload_are_noticed(monkeypatch: pytest.MonkeyPatch
         def forward(self, x: Tensor) -> Tensor:
             return narrow()(x) + 1e-3
 
-    monkeypatch.setattr(selfcheck, "load_program", lambda _: Off())
+    monkeypatch.setattr(exported, "load_program", lambda _: Off())
     with pytest.raises(SelfCheckError, match=r"reloads to other logits, 0\.001 away"):
         check_reload(narrow().eval(), IMAGES)
 
@@ -131,7 +132,7 @@ def test_export_that_never_worked_is_a_note(monkeypatch: pytest.MonkeyPatch) -> 
         raise IncompatibleModel("no")
 
     monkeypatch.setattr(selfcheck, "check_reload", lambda *_: selfcheck.Stored(no_program="no"))
-    monkeypatch.setattr(selfcheck, "export_bytes", refuse)
+    monkeypatch.setattr(exported, "export_bytes", refuse)
     assert check(narrow()).notes == ["no, so a stored model needs its class"]
 
 

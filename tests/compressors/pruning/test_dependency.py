@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from compressors.pruning import dependency
+from compressors.pruning import engine
 from compressors.pruning.dependency import ChannelGraph, as_edits
 from core.errors import IncompatibleModel
 from models.small.resnet_cifar import CifarResNet
@@ -99,7 +99,7 @@ def test_a_network_that_cannot_run_is_refused_with_what_it_said() -> None:
 
 
 def test_an_endless_search_for_shapes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dependency, "MAX_LOOK_UPS", 1)
+    monkeypatch.setattr(engine, "MAX_LOOK_UPS", 1)
     with pytest.raises(IncompatibleModel, match="its dependency graph does not end"):
         ChannelGraph(nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(), nn.Linear(48, 2)), IMAGES)
 
