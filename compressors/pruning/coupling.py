@@ -12,8 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from compressors.amount import count_removed
@@ -168,14 +166,17 @@ def _followed(
     """Layers of a tie, and all that counts of what goes with the filters of each of them."""
     layers: list[str] = [layer]
     hanging: list[tuple[str, Touched]] = []
+    met: dict[str, set[int]] = {layer: set()}
     for name in layers:  # grows
-        filters = range(width(model.get_submodule(name)))
+        filters = [i for i in range(width(model.get_submodule(name))) if i not in met[name]]
         for some in [[i] for i in filters] if one_by_one else [filters]:
             for item in graph.touched(name, some):
                 module = graph.module(item.name)
                 tied = item.side == "out" and isinstance(module, LAYERS)
                 if tied and item.name not in layers:
                     layers.append(item.name)
+                if tied:
+                    met.setdefault(item.name, set()).update(item.channels)
                 if tied or group_count(module, item.side) > 1:
                     hanging.append((name, item))
     return layers, hanging
@@ -188,6 +189,9 @@ def _sets(count: int, edges: np.ndarray) -> np.ndarray:
         count: Of elements.
         edges: Pairs that are in one set, [2, pairs].
     """
+    from scipy.sparse import coo_array  # here: half a second, and not for a refusal
+    from scipy.sparse.csgraph import connected_components
+
     ones = np.ones(edges.shape[1], dtype=bool)
     graph = coo_array((ones, tuple(edges)), shape=(count, count))
     _, found = connected_components(graph, directed=False)
@@ -245,14 +249,17 @@ def take(graph: Followed, model: nn.Module, tie: Tie, pick: Callable[[Tie], list
 
 def closed(graph: Followed, tie: Tie, filters: list[Filter]) -> list[Touched] | None:
     """All that goes with `filters`; None if that is more of the tie's filters than these."""
-    chosen = set(filters)
-    touched = [
-        item
-        for name in tie.layers
-        for item in graph.touched(name, [i for layer, i in filters if layer == name])
-    ]
-    found = ((t.name, i) for t in touched if t.side == "out" for i in t.channels)
-    return None if any(one[0] in tie.layers and one not in chosen for one in found) else touched
+    chosen, layers = set(filters), set(tie.layers)
+    touched: list[Touched] = []
+    met: set[Filter] = set()
+    for name in tie.layers:
+        asked = [i for layer, i in filters if layer == name and (layer, i) not in met]
+        items = graph.touched(name, asked)
+        touched += items
+        met |= {
+            (t.name, i) for t in items if t.side == "out" and t.name in layers for i in t.channels
+        }
+    return None if met - chosen else touched
 
 
 def choose(
