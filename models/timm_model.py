@@ -1,9 +1,12 @@
 """Networks of timm, with the preprocessing timm knows for them."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import timm
+from huggingface_hub import constants, get_session
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
@@ -12,6 +15,9 @@ from core.preprocessing import Interpolation, Preprocessing
 from models.base_model import ClassifierModule
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+PATIENCE_S = 10.0
+"""For the hub of the weights to say anything."""
 
 
 class TimmModel(ClassifierModule):
@@ -40,11 +46,13 @@ def create_backbone(name: str, *, pretrained: bool, num_classes: int | None = No
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if not pretrained:
         return cast(nn.Module, timm.create_model(name, pretrained=False, **options))
+    obstacle = _obstacle_to_hub()
     try:
-        return cast(nn.Module, timm.create_model(name, pretrained=True, **options))
+        with _only_the_cache() if obstacle else nullcontext():
+            return cast(nn.Module, timm.create_model(name, pretrained=True, **options))
     except (OSError, RuntimeError) as error:  # no network, no such file, or none was published
         raise DataError(
-            f"the weights of {name} could not be fetched ({_first_line(error)}); "
+            f"the weights of {name} could not be fetched ({obstacle or _first_line(error)}); "
             "pass model.checkpoint=PATH, or model.pretrained=false for random weights"
         ) from error
 
@@ -78,6 +86,29 @@ def _require_known(name: str) -> None:
         raise ConfigError(
             [f"timm has no weights {tag!r} for {architecture}. Known: {', '.join(published)}"]
         )
+
+
+def _obstacle_to_hub() -> str:
+    """What keeps the hub of the weights from answering, asked once; empty where it answers.
+
+    The hub's own library would ask a dozen times in a minute, with a warning each time.
+    """
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE_S)
+    except Exception as error:  # noqa: BLE001 - of whichever library its library asks with
+        return f"{constants.ENDPOINT} does not answer: {_first_line(error)}"
+    return ""
+
+
+@contextmanager
+def _only_the_cache() -> Iterator[None]:
+    """Let the hub's library read what was fetched before, as HF_HUB_OFFLINE=1 does."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _first_line(error: Exception) -> str:

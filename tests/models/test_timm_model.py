@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+from huggingface_hub import constants as hub
 from omegaconf import OmegaConf
 
 from core.app import CONFIG
@@ -77,6 +78,35 @@ def test_unknown_weights_are_told_with_those_that_exist() -> None:
         TimmModel("resnet18.tv_in2k", pretrained=False)
 
 
+class Hub:
+    """The session that the hub's library asks with."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
+
+    def head(self, url: str, *, timeout: float) -> None:
+        assert (url, timeout) == ("https://huggingface.co", 10)
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_hub_that_does_not_answer_is_asked_once(
+    answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(name: str, *, pretrained: bool) -> None:
+        assert hub.HF_HUB_OFFLINE is not answers  # what was fetched before is still found
+        raise OSError("not in the cache")
+
+    fault = None if answers else ConnectionError("no route to host\nmore")
+    monkeypatch.setattr(timm_model, "get_session", lambda: Hub(fault))
+    monkeypatch.setattr(timm_model.timm, "create_model", create)
+    reason = "not in the cache" if answers else "https://huggingface.co does not answer: no route"
+    with pytest.raises(DataError, match=rf"could not be fetched \({reason}"):
+        TimmModel("resnet18.tv_in1k")
+    assert hub.HF_HUB_OFFLINE is False
+
+
 @pytest.mark.parametrize("error", [OSError("no route to host\nretry"), RuntimeError("no weights")])
 def test_weights_that_cannot_be_fetched_say_what_to_do(
     error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +115,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(
         assert pretrained
         raise error
 
+    monkeypatch.setattr(timm_model, "get_session", Hub)
     monkeypatch.setattr(timm_model.timm, "create_model", offline)
     with pytest.raises(DataError) as told:
         TimmModel("resnet18.tv_in1k")
