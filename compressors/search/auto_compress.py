@@ -27,6 +27,7 @@ class AutoCompress(SimulatedAnnealing):
 
     Args:
         num_iterations: Rounds.
+        cool_down_rate: As in SimulatedAnnealing; each round's walk cools down by its own end.
         admm_iterations: Rounds of training and choosing within a round.
         admm_epochs: Epochs of each of them.
         row: The penalty's factor; None for that of the effort, as in ADMM.
@@ -58,12 +59,13 @@ class AutoCompress(SimulatedAnnealing):
         self,
         *,
         num_iterations: int = 3,
+        cool_down_rate: float | None = None,
         admm_iterations: int | None = None,
         admm_epochs: int | None = None,
         row: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(cool_down_rate=cool_down_rate, **options)
         self.needs = Search.needs  # type: ignore[misc]  # it trains, whatever the candidates do
         faults = whole(num_iterations, "num_iterations")
         faults += whole(admm_iterations, "admm_iterations", or_null=True)

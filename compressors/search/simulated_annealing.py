@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from compressors.options import positive, whole
 from compressors.search.base import Search
@@ -13,6 +13,9 @@ from core.errors import ConfigError, unknown
 
 LEAST = 0.01
 """Every group keeps a chance to lose filters, so that every direction leads to the budget."""
+
+ROUNDING = 1e-9
+"""So that a whole number of temperatures, computed as a fraction, stays whole."""
 
 PRESETS: Mapping[str, Mapping[str, float]] = {  # unit: of a score of 1, in temperatures
     "points": {"start_temperature": 3.0, "stop_temperature": 0.05, "unit": 100.0},
@@ -29,7 +32,8 @@ class SimulatedAnnealing(Search):
     Args:
         start_temperature: In percentage points of score; None for that of the preset.
         stop_temperature: The walk ends below it; None for that of the preset.
-        cool_down_rate: Temperature over the one before.
+        cool_down_rate: Temperature over the one before; None for that which comes from the first to
+            the last in as many candidates as may be scored.
         perturbation_magnitude: Largest shift of a share at the first temperature; later shifts are
             smaller as the temperature is.
         candidates_per_temperature: Steps of the walk before it cools.
@@ -51,7 +55,7 @@ class SimulatedAnnealing(Search):
         *,
         start_temperature: float | None = None,
         stop_temperature: float | None = None,
-        cool_down_rate: float = 0.9,
+        cool_down_rate: float | None = 0.9,
         perturbation_magnitude: float = 0.35,
         candidates_per_temperature: int | None = None,
         preset: str = "points",
@@ -62,7 +66,8 @@ class SimulatedAnnealing(Search):
         start = values["start_temperature"] if start_temperature is None else start_temperature
         stop = values["stop_temperature"] if stop_temperature is None else stop_temperature
         faults = positive(start, "start_temperature") + positive(stop, "stop_temperature")
-        faults += positive(cool_down_rate, "cool_down_rate", below=1)
+        if cool_down_rate is not None:
+            faults += positive(cool_down_rate, "cool_down_rate", below=1)
         faults += positive(perturbation_magnitude, "perturbation_magnitude")
         faults += whole(candidates_per_temperature, "candidates_per_temperature", or_null=True)
         if preset not in PRESETS:
@@ -98,8 +103,12 @@ class SimulatedAnnealing(Search):
     def temperatures(self) -> list[float]:
         """From the first to the last, falling."""
         spread = math.log(self.start_temperature / self.stop_temperature)
-        count = math.ceil(spread / -math.log(self.cool_down_rate))
-        return [self.start_temperature * self.cool_down_rate**step for step in range(count)]
+        rate = self.cool_down_rate
+        if rate is None:
+            walked = cast(int, self.max_evaluations) - 1  # after the same share of every group
+            rate = math.exp(-spread / max(1, walked // self.candidates_per_temperature))
+        count = math.ceil(spread / -math.log(rate) - ROUNDING)
+        return [self.start_temperature * rate**step for step in range(count)]
 
     def expected(self, oracle: Oracle) -> int:
         """The first, and each step of the walk."""

@@ -17,6 +17,7 @@ def macs(i: int, j: int) -> int:
 
 def found(landscape: Landscape, **options: Any) -> Decision:
     tiny = {"sparsity": 0.5, "num_iterations": 2, "admm_iterations": 2, "max_evaluations": 3}
+    tiny["cool_down_rate"] = 0.9  # steps enough to use up the candidates
     recipe = AutoCompress(**{**tiny, **options})
     return recipe.plan(landscape.model, IMAGES, landscape.resources())
 

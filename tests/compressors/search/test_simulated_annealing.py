@@ -134,6 +134,18 @@ def test_temperatures_that_are_given_win_over_the_preset() -> None:
         SimulatedAnnealing(sparsity=0.5, preset="nni", start_temperature=10.0)
 
 
+@pytest.mark.parametrize(("candidates", "each", "count"), [(13, 1, 12), (41, 10, 4), (1, 1, 1)])
+def test_a_walk_without_a_rate_is_cold_when_its_candidates_are_used_up(
+    candidates: int, each: int, count: int
+) -> None:
+    given = {"max_evaluations": candidates, "candidates_per_temperature": each}
+    walk = SimulatedAnnealing(sparsity=0.5, cool_down_rate=None, **given)
+    assert len(walk.temperatures) == count
+    assert walk.temperatures[0] == 3
+    rate = (0.05 / 3) ** (1 / count)
+    assert walk.temperatures[-1] * rate == pytest.approx(0.05)
+
+
 def test_temperatures_fall_from_start_to_stop() -> None:
     walk = SimulatedAnnealing(sparsity=0.5).temperatures
     assert (len(walk), walk[0]) == (39, 3.0)
