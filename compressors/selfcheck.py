@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compressors.cost import Cost, cost_of, latency_ratio, watched
 from compressors.tracing import Look
 from core.errors import IncompatibleModel
-from models.edits import Edits, mask
+from models.edits import Edits, mask, outline
 from models.modes import evaluating
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def same_function(old: nn.Module, new: nn.Module, edits: Edits, inputs: Tensor) 
         edits: What lies between them.
         inputs: One batch, shape [N, K, H, W].
     """
-    masked = copy.deepcopy(old)
+    masked = outline(old)
     mask(masked, edits)
     got, expected = _logits(new, inputs), _logits(masked, inputs)
     if got.shape != expected.shape:

@@ -163,9 +163,19 @@ def mask(model: nn.Module, edits: Edits) -> None:
             continue
         for tensor_name, kept in _kept(name, module, sides).entries.items():
             tensor = module if isinstance(module, nn.Parameter) else getattr(module, tensor_name)
-            with torch.no_grad():
-                tensor.masked_fill_(~kept.to(tensor.device), 0)
+            _fill(tensor, ~kept)
     _replace_layers(model, edits)
+
+
+def outline(model: nn.Module) -> nn.Module:
+    """A copy to perform or mask edits on, whose tensors lie where those of the model lie.
+
+    Edits write into no tensor, they put others in its place; whoever writes into one of the copy
+    writes into the model.
+    """
+    memo: dict[int, Any] = {id(p): _cut_parameter(p, None) for p in model.parameters()}
+    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
 
 
 def enforce(model: nn.Module) -> None:
@@ -225,8 +235,7 @@ def _zero(model: nn.Module, edits: Edits) -> dict[str, Tensor]:
                 f"expected a mask of the shape of the parameter {name!r}, "
                 f"got {list(entries.shape)} for {list(getattr(parameter, 'shape', []))}"
             )
-        with torch.no_grad():
-            parameter.masked_fill_(entries.to(parameter.device), 0)
+        _fill(parameter, entries)
         zeros[name] = entries | zeros[name] if name in zeros else entries
     return zeros
 
@@ -321,9 +330,15 @@ def _keep_channels(module: Any, sides: Sides) -> None:
     module.keep_channels(inputs, outputs)
 
 
-def _cut_parameter(old: nn.Parameter, kept: Tensor) -> nn.Parameter:
-    """Cut a parameter; it stays as frozen as it was."""
-    return nn.Parameter(cut(old.detach(), kept), requires_grad=old.requires_grad)
+def _fill(tensor: Tensor, zero: Tensor) -> None:
+    """Zero some entries; others that share the memory keep theirs."""
+    tensor.data = tensor.detach().masked_fill(zero.to(tensor.device), 0)
+
+
+def _cut_parameter(old: nn.Parameter, kept: Tensor | None) -> nn.Parameter:
+    """Cut a parameter, or leave it whole; it stays as frozen as it was."""
+    entries = old.detach() if kept is None else cut(old.detach(), kept)
+    return nn.Parameter(entries, requires_grad=old.requires_grad)
 
 
 def _find(model: nn.Module, name: str) -> Any:

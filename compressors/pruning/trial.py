@@ -1,6 +1,5 @@
 """Trying a removal out on a copy, before it is decided."""
 
-import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from compressors.selfcheck import same_function
-from models.edits import Edits, perform
+from models.edits import Edits, outline, perform
 
 NOT_TOGETHER = "the removals do not work together"
 
@@ -20,7 +19,7 @@ class Trial:
     Args:
         fault: What stands against it, after `because`; empty where nothing does.
         note: What a reader would not expect.
-        edited: The copy; None where there is a fault.
+        edited: The copy; whole tensors lie where those of the model lie. None after a fault.
     """
 
     fault: str = ""
@@ -41,7 +40,7 @@ def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Trial:
         edits: Channels to remove.
         inputs: One batch, shape [N, K, H, W].
     """
-    edited = copy.deepcopy(model)
+    edited = outline(model)
     last = [""]
     try:
         perform(edited, edits)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core import targets
 from core.errors import ConfigError, IncompatibleModel
-from models.edits import Edits, enforce, history, mask, perform
+from models.edits import Edits, enforce, history, mask, outline, perform
 from models.replacements import Replacement
 from models.small.resnet_cifar import OptionA
 
@@ -149,6 +149,24 @@ def test_removing_and_masking_give_one_function(make, removed, shape) -> None:
         torch.testing.assert_close(narrow(images), masked(images), rtol=0, atol=1e-5)
         assert (masked(images) - model(images)).abs().max() > 1e-2
     assert count(narrow) < count(model) == count(awake(make()))
+
+
+@pytest.mark.parametrize("edit", [perform, mask])
+@pytest.mark.parametrize(("make", "removed", "shape"), NETWORKS.values(), ids=NETWORKS)
+def test_edits_of_an_outline_are_those_of_a_copy_and_leave_the_model(
+    edit, make, removed, shape
+) -> None:
+    model = awake(make())
+    first, parameter = next(iter(model.named_parameters()))
+    zero = torch.zeros(parameter.shape, dtype=torch.bool)
+    zero.view(-1)[-1] = True
+    edits = Edits(removed=removed, masked={first: zero})
+    before, sketch, whole = copy.deepcopy(model), outline(model), copy.deepcopy(model)
+    assert {p.data_ptr() for p in sketch.parameters()} == {p.data_ptr() for p in model.parameters()}
+    edit(sketch, edits)
+    edit(whole, edits)
+    assert torch.equal(sketch(noise(*shape)), whole(noise(*shape)))
+    assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
 
 
 def count(model: nn.Module) -> int:
