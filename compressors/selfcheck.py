@@ -19,7 +19,6 @@ from compressors.cost import Cost, cost_of, latency_ratio, watched
 from compressors.tracing import Look
 from core.errors import IncompatibleModel
 from models.edits import Edits, mask, outline
-from models.modes import evaluating
 
 if TYPE_CHECKING:
     from models.artifacts import Program
@@ -114,24 +113,21 @@ def verify(
         SelfCheckError: A promise is broken.
         IncompatibleModel: The model came out as it went in.
     """
-    with evaluating(before), evaluating(after):
-        if State(after) == State(before):
-            raise IncompatibleModel("nothing changed: every weight that was chosen is zero already")
-        run = _run(after, inputs)
-        if run.logits != look.logits:
-            raise SelfCheckError(
-                f"expected logits {[len(inputs), *look.logits]}, got {[len(inputs), *run.logits]}: "
-                "channels of the classifier head were removed"
-            )
-        compared = Comparison() if edits is None else same_function(before, after, edits, inputs)
-        if compared.fault:
-            raise SelfCheckError(compared.fault)
-        stored = check_reload(after, inputs)
-        in_torch = _runtime(after) == "torch"
-        no_form = _why_no_program(stored, before, inputs) if in_torch else stored.no_class
-        costs = cost_of(before, inputs, macs=look.macs), cost_of(after, inputs, macs=run.macs)
-        achieved = _achieved(*costs)
-        achieved["latency_ratio"] = latency_ratio(before, after, inputs, warm=True)
+    old, new = (outline(model).eval() for model in (before, after))
+    if State(new) == State(old):
+        raise IncompatibleModel("nothing changed: every weight that was chosen is zero already")
+    compared = Comparison() if edits is None else same_function(old, new, edits, inputs)
+    if compared.fault:
+        raise SelfCheckError(compared.fault)
+    stored = check_reload(new, inputs)
+    in_torch = _runtime(new) == "torch"
+    no_form = _why_no_program(stored, old, inputs) if in_torch else stored.no_class
+    run = _run(new, inputs)  # last: a network may keep what it computes, with its graph
+    if run.logits != look.logits:
+        raise SelfCheckError(f"expected logits of shape {look.logits}, got {run.logits}")
+    costs = cost_of(old, inputs, macs=look.macs), cost_of(new, inputs, macs=run.macs)
+    achieved = _achieved(*costs)
+    achieved["latency_ratio"] = latency_ratio(old, new, inputs, warm=True)
     if State(before) != untouched:
         raise SelfCheckError("the input model was changed: a compressor works on its copy")
     notes = [note for note in (compared.note, run.note, no_form) if note]
@@ -199,7 +195,8 @@ def same_function(old: nn.Module, new: nn.Module, edits: Edits, inputs: Tensor) 
     got, expected = _logits(new, inputs), _logits(masked, inputs)
     if got.shape != expected.shape:
         return Comparison(
-            fault=f"the logits would be {got.shape[-1]} instead of {expected.shape[-1]}"
+            fault=f"the logits would be {got.shape[-1]} instead of {expected.shape[-1]}: channels "
+            "of the classifier head would go"
         )
     off = float((expected - got).abs().max())
     if off <= TOLERANCE:

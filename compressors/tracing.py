@@ -1,14 +1,13 @@
 """One forward pass looked at: what makes the logits, what it costs, whether tokens attend."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from compressors.cost import watched
-from models.modes import evaluating, wanting_gradients
+from models.edits import outline
 from models.quantized import IntegerLinear
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, IntegerLinear)
@@ -23,11 +22,12 @@ def prefix_of(model: nn.Module) -> str:
 
 
 def traceable(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose every floating parameter asks for a gradient.
+    """An outline in eval mode whose every floating parameter asks for a gradient.
 
-    Tracing follows autograd, and autograd skips what is frozen without a word.
+    Tracing follows autograd, and autograd skips what is frozen without a word. A copy, since some
+    networks keep what they compute in eval mode, with its graph.
     """
-    twin = copy.deepcopy(model).eval()
+    twin = outline(model).eval()
     for parameter in twin.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
@@ -59,9 +59,11 @@ def look_at(model: nn.Module, example_inputs: Tensor) -> Look:
         model: Any network.
         example_inputs: At least one sample, shape [N, K, H, W].
     """
+    twin = traceable(model)
     made_by: dict[object, str] = {}
-    with evaluating(model), wanting_gradients(model), _noted(model, made_by), watched() as seen:
-        logits = model(example_inputs[:1])
+    _note_makers(twin, made_by)
+    with torch.inference_mode(False), torch.enable_grad(), watched() as seen:
+        logits = twin(example_inputs[:1])
     heads = _makers(logits, made_by)
     return Look(
         heads=[name for name, _ in model.named_modules() if name in heads],
@@ -71,19 +73,11 @@ def look_at(model: nn.Module, example_inputs: Tensor) -> Look:
     )
 
 
-@contextmanager
-def _noted(model: nn.Module, made_by: dict[object, str]) -> Iterator[None]:
-    """Meanwhile, `made_by` receives which step of autograd's graph each layer made."""
-    handles = [
-        module.register_forward_hook(_noting(made_by, name))
-        for name, module in model.named_modules()
-        if isinstance(module, LAYERS)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _note_makers(model: nn.Module, made_by: dict[object, str]) -> None:
+    """From now on, `made_by` receives which step of autograd's graph each layer made."""
+    for name, module in model.named_modules():
+        if isinstance(module, LAYERS):
+            module.register_forward_hook(_noting(made_by, name))
 
 
 def _makers(logits: Tensor, made_by: Mapping[object, str]) -> set[str]:

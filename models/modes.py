@@ -1,15 +1,17 @@
-"""A network in another mode for a while."""
+"""A network in eval mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode for every part; afterwards each is in the mode it was in.
+
+    A network may keep what it computes in eval mode until its `train` is called: where the caller's
+    weights may change afterwards, run a copy.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout())
@@ -26,20 +28,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-@contextmanager
-def wanting_gradients(model: nn.Module) -> Iterator[None]:
-    """Autograd is on and follows every floating parameter; afterwards the frozen are frozen again.
-
-    Tracing follows autograd, and autograd skips what is frozen without a word.
-    """
-    frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from compressors.tracing import traceable
 from core.errors import IncompatibleModel
 from models.edits import Edits, Side
-from models.modes import evaluating, wanting_gradients
 
 FOLLOWED = (
     nn.modules.conv._ConvNd,
@@ -65,7 +66,7 @@ class ChannelGraph:
     """Answers what else has to go with a layer's filters.
 
     Args:
-        model: Stays as it is, and has to as long as the graph is asked.
+        model: Left as it is; an outline is traced.
         example_inputs: One batch, shape [N, K, H, W].
 
     Raises:
@@ -75,14 +76,14 @@ class ChannelGraph:
     def __init__(self, model: nn.Module, example_inputs: Tensor) -> None:
         from compressors.pruning.engine import BoundedGraph, OwnCut  # torch-pruning: seconds
 
-        self._model = model
+        self._model = traceable(model)
         self._names: dict[Any, str] = {m: name for name, m in self._model.named_modules()}
         self._names |= {p: name for name, p in self._model.named_parameters()}
         self._modules = {name: module for module, name in self._names.items()}
         own = {type(m): OwnCut() for m in self._model.modules() if hasattr(m, "keep_channels")}
         self._graph = BoundedGraph()
         try:
-            with evaluating(model), wanting_gradients(model), warnings.catch_warnings():
+            with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
                 warnings.filterwarnings("error", "Maximum recursive depth")  # shapes are guesses
                 self._graph.build_dependency(
                     self._model,
@@ -100,7 +101,7 @@ class ChannelGraph:
             raise IncompatibleModel(f"{where} cannot be followed ({what})") from error
 
     def module(self, name: str) -> Any:
-        """Module or bare parameter of the model."""
+        """Module or bare parameter of the outline."""
         return self._modules[name]
 
     def touched(self, layer: str, filters: Sequence[int]) -> list[Touched]:

@@ -1,7 +1,6 @@
 """Trying a removal out on a copy, before it is decided."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -40,12 +39,12 @@ def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Trial:
         edits: Channels to remove.
         inputs: One batch, shape [N, K, H, W].
     """
-    edited = outline(model)
-    last = [""]
+    edited, last = outline(model), [""]
     try:
         perform(edited, edits)
-        with _followed(edited, last):
-            compared = same_function(model, edited, edits, inputs)
+        run = outline(edited)  # a network may keep what it computes
+        _follow(run, last)
+        compared = same_function(model, run, edits, inputs)
     except Exception as error:  # noqa: BLE001 - whatever the narrower network trips over
         where = f" at {last[0]}" if last[0] else ""
         text = (str(error).splitlines() or [""])[0]
@@ -87,20 +86,12 @@ def _failing_among(
     return parts[0] | parts[1] or dict.fromkeys(removals, NOT_TOGETHER)
 
 
-@contextmanager
-def _followed(model: nn.Module, last: list[str]) -> Iterator[None]:
-    """Meanwhile, `last` tells which layer was entered last."""
+def _follow(model: nn.Module, last: list[str]) -> None:
+    """From now on, `last` tells which layer was entered last."""
 
     def noting(name: str) -> Callable[..., None]:
         return lambda *_: last.__setitem__(0, name)
 
-    handles = [
-        module.register_forward_pre_hook(noting(name))
-        for name, module in model.named_modules()
-        if not any(module.children())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, module in model.named_modules():
+        if not any(module.children()):
+            module.register_forward_pre_hook(noting(name))

@@ -454,3 +454,25 @@ def test_ties_are_tried_out_one_by_one_only_where_the_whole_fails(
     monkeypatch.setattr(filters, "find_ties", find)
     plan(model, sparsity=0.5)
     assert asked == [False, *[True] * trials]
+
+
+class Keeping(nn.Module):
+    """In eval mode it computes a weight once, as some transformers do with their biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.h = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.scale * 2
+        if not self.training:
+            scale = self.kept.setdefault("scale", scale)
+        return self.h(self.b(self.a(x) * scale).mean((2, 3)))
+
+
+def test_nothing_that_a_network_computed_on_the_way_stays_in_it() -> None:
+    model = Keeping().eval()
+    after = L1Filter(sparsity=0.5).compress(model, IMAGES).model
+    assert (after.a.out_channels, model.kept, after.kept) == (2, {}, {})
