@@ -143,7 +143,7 @@ class Run:
     """One sample, forward and where torch runs it backward.
 
     Args:
-        logits: Shape behind the batch.
+        logits: Their shape.
         macs: Multiply-accumulates; None where another runtime does them.
         note: What a reader would not expect.
     """
@@ -156,21 +156,21 @@ class Run:
 def _run(new: nn.Module, inputs: Tensor) -> Run:
     """Run a model, and check that finite gradients reach what wants them."""
     if _runtime(new) != "torch":
-        return Run(logits=tuple(_logits(new, inputs).shape[1:]))
+        return Run(logits=(1, *_logits(new, inputs).shape[1:]))
     with torch.inference_mode(False), torch.enable_grad():
         with watched() as seen:
             logits = new(inputs[:1])
-        width = tuple(logits.shape[1:])
+        shape = tuple(logits.shape)
         wanting = [p for p in new.parameters() if p.requires_grad]
         if not wanting:
             note = "every parameter is frozen, so backward was not checked"
-            return Run(logits=width, macs=seen.macs, note=note)
-        loss = logits.square().sum()
-        reached = torch.autograd.grad(loss, wanting, allow_unused=True) if loss.grad_fn else ()
-    gradients = [gradient for gradient in reached if gradient is not None]
+            return Run(logits=shape, macs=seen.macs, note=note)
+        if logits.requires_grad:
+            logits.square().sum().backward()
+    gradients = [parameter.grad for parameter in wanting if parameter.grad is not None]
     if not gradients or not all(bool(g.isfinite().all()) for g in gradients):
         raise SelfCheckError("backward gives no finite gradients: the model cannot be fine-tuned")
-    return Run(logits=width, macs=seen.macs)
+    return Run(logits=shape, macs=seen.macs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class Look:
             where a network sums them, as a distilled transformer does.
         attends: Whether tokens are multiplied with tokens; dependency graphs lose their way there.
         macs: Multiply-accumulates.
-        logits: Shape behind the batch.
+        logits: Their shape.
     """
 
     heads: list[str]
@@ -69,7 +69,7 @@ def look_at(model: nn.Module, example_inputs: Tensor) -> Look:
         heads=[name for name, _ in model.named_modules() if name in heads],
         attends=seen.attends,
         macs=seen.macs,
-        logits=tuple(logits.shape[1:]),
+        logits=tuple(logits.shape),
     )
 
 

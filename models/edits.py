@@ -169,18 +169,25 @@ def mask(model: nn.Module, edits: Edits) -> None:
 
 
 def outline(model: nn.Module) -> nn.Module:
-    """A copy to perform or mask edits on, whose tensors lie where those of the model lie.
+    """A copy to run, and to perform or mask edits on, whose parameters lie where the model's lie.
 
-    Edits write into no tensor, they put others in its place; whoever writes into one of the copy
-    writes into the model.
+    Edits write into no tensor, they put others in its place; whoever writes into a parameter of the
+    copy writes into the model. Buffers are copied: a forward pass may write into them.
     """
-    memo: dict[int, Any] = {id(p): _cut_parameter(p, None) for p in model.parameters()}
-    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
-    held = (value for part in model.modules() for value in vars(part).values())
-    memo |= {
-        id(v): type(v)() for v in held if type(v) in (dict, OrderedDict) and not v
-    }  # is faster
-    return copy.deepcopy(model, memo)
+    with torch.inference_mode(False):
+        memo: dict[int, Any] = {id(p): _aside(p) for p in model.parameters()}
+        memo |= {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
+        held = (value for part in model.modules() for value in vars(part).values())
+        # what holds nothing, as most hooks do, is made anew faster than it is copied
+        memo |= {id(v): type(v)() for v in held if type(v) in (dict, OrderedDict) and not v}
+        return copy.deepcopy(model, memo)
+
+
+def _aside(parameter: nn.Parameter) -> nn.Parameter:
+    """Another parameter with the same entries; a tensor of inference mode cannot be trained."""
+    entries = parameter.detach()
+    entries = entries.clone() if entries.is_inference() else entries
+    return nn.Parameter(entries, requires_grad=parameter.requires_grad)
 
 
 def enforce(model: nn.Module) -> None:
@@ -340,10 +347,9 @@ def _fill(tensor: Tensor, zero: Tensor) -> None:
     tensor.data = tensor.detach().masked_fill(zero.to(tensor.device), 0)
 
 
-def _cut_parameter(old: nn.Parameter, kept: Tensor | None) -> nn.Parameter:
-    """Cut a parameter, or leave it whole; it stays as frozen as it was."""
-    entries = old.detach() if kept is None else cut(old.detach(), kept)
-    return nn.Parameter(entries, requires_grad=old.requires_grad)
+def _cut_parameter(old: nn.Parameter, kept: Tensor) -> nn.Parameter:
+    """Cut a parameter; it stays as frozen as it was."""
+    return nn.Parameter(cut(old.detach(), kept), requires_grad=old.requires_grad)
 
 
 def _find(model: nn.Module, name: str) -> Any:

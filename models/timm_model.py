@@ -51,8 +51,9 @@ def create_backbone(name: str, *, pretrained: bool, num_classes: int | None = No
         with _only_the_cache() if obstacle else nullcontext():
             return cast(nn.Module, timm.create_model(name, pretrained=True, **options))
     except (OSError, RuntimeError) as error:  # no network, no such file, or none was published
+        unanswered = obstacle if isinstance(error, OSError) else ""
         raise DataError(
-            f"the weights of {name} could not be fetched ({obstacle or _first_line(error)}); "
+            f"the weights of {name} could not be fetched ({unanswered or _first_line(error)}); "
             "pass model.checkpoint=PATH, or model.pretrained=false for random weights"
         ) from error
 

@@ -166,17 +166,14 @@ def _followed(
     """Layers of a tie, and all that counts of what goes with the filters of each of them."""
     layers: list[str] = [layer]
     hanging: list[tuple[str, Touched]] = []
-    met: dict[str, set[int]] = {layer: set()}
     for name in layers:  # grows
-        filters = [i for i in range(width(model.get_submodule(name))) if i not in met[name]]
+        filters = range(width(model.get_submodule(name)))
         for some in [[i] for i in filters] if one_by_one else [filters]:
             for item in graph.touched(name, some):
                 module = graph.module(item.name)
                 tied = item.side == "out" and isinstance(module, LAYERS)
                 if tied and item.name not in layers:
                     layers.append(item.name)
-                if tied:
-                    met.setdefault(item.name, set()).update(item.channels)
                 if tied or group_count(module, item.side) > 1:
                     hanging.append((name, item))
     return layers, hanging

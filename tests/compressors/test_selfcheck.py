@@ -59,7 +59,7 @@ def test_removed_logits_are_noticed() -> None:
     edits = Edits(removed={"2": {"out": [0]}})
     with pytest.raises(SelfCheckError, match="the logits would be 2 instead of 3"):
         check(narrow(edits), edits)
-    with pytest.raises(SelfCheckError, match=r"expected logits of shape \(3,\), got \(2,\)"):
+    with pytest.raises(SelfCheckError, match=r"expected logits of shape \(1, 3\), got \(1, 2\)"):
         check(narrow(edits), None)
 
 

@@ -70,6 +70,6 @@ class Attends(nn.Module):
 def test_one_look_tells_attention_cost_and_width(attends: bool) -> None:
     look = look_at(Attends(attends=attends), IMAGES)
     assert look.attends is attends
-    assert look.logits == (3,)
+    assert look.logits == (1, 3)
     # one image: 16 places of 4 filters, 4 x 3 weights, and twice 16 x 16 products of 4 channels
     assert look.macs == 16 * 4 + 12 + attends * 2 * 16 * 16 * 4

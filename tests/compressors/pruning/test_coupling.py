@@ -80,6 +80,27 @@ def test_a_tie_that_was_overlooked_shows_in_what_is_touched() -> None:
     assert as_edits(touched).removed == {"a": {"out": [0, 3]}, "h": {"in": [0]}}
 
 
+def test_filters_that_meet_again_on_two_ways_are_one_bundle() -> None:
+    class Ghost(nn.Module):
+        """A sum with cheap copies of some filters beside these, as in GhostNet."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.p = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)
+            self.d, self.h = nn.Conv2d(2, 2, 1, groups=2), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            some = self.p(y)
+            return self.h((torch.cat([some, self.d(some)], 1) + y).mean((2, 3)))
+
+    model = Ghost()
+    tie = find_tie(ChannelGraph(model, IMAGES), model, "a")
+    assert [set(bundle) for bundle in tie.bundles] == [
+        {("a", i), ("a", i + 2), ("p", i), ("d", i)} for i in range(2)
+    ]
+
+
 def test_a_bundle_too_large_for_the_budget_leaves_room_for_the_next() -> None:
     class Uneven(nn.Module):
         def __init__(self) -> None:

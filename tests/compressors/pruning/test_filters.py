@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from compressors import selfcheck
 from compressors.base import Decision
@@ -470,6 +471,34 @@ class Keeping(nn.Module):
         if not self.training:
             scale = self.kept.setdefault("scale", scale)
         return self.h(self.b(self.a(x) * scale).mean((2, 3)))
+
+
+class Counting(nn.Module):
+    """It counts its passes, gives one sample's logits without a batch, and recomputes a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.h = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        x = checkpoint(self.b, self.a(x), use_reentrant=True)
+        return self.h(x.mean((2, 3)).squeeze())
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+def test_a_network_that_counts_and_recomputes_is_pruned() -> None:
+    with torch.inference_mode():
+        model = Counting().eval()
+    after = L1Filter(sparsity=0.5).compress(model, IMAGES).model
+    assert (after.a.out_channels, model.passes, after.passes) == (2, 0, 0)
+    five = Decision(model=chain(c=Counting()).eval())
+    five.model.c.h = nn.Linear(4, 5)
+    wider = L1Filter(sparsity=0.5)
+    wider.decide = lambda _: five  # type: ignore[method-assign]
+    with pytest.raises(SelfCheckError, match=r"expected logits of shape \(3,\), got \(5,\)"):
+        wider.compress(chain(c=Counting()).eval(), IMAGES)
 
 
 def test_nothing_that_a_network_computed_on_the_way_stays_in_it() -> None:
