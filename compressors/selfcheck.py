@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compressors.cost import Cost, cost_of, latency_ratio, watched
 from compressors.tracing import Look
 from core.errors import IncompatibleModel
-from models.edits import Edits, mask, outline
+from models.edits import Edits, mask, sketch
 
 if TYPE_CHECKING:
     from models.artifacts import Program
@@ -113,7 +113,7 @@ def verify(
         SelfCheckError: A promise is broken.
         IncompatibleModel: The model came out as it went in.
     """
-    old, new = (outline(model).eval() for model in (before, after))
+    old, new = (sketch(model).eval() for model in (before, after))
     if State(new) == State(old):
         raise IncompatibleModel("nothing changed: every weight that was chosen is zero already")
     compared = Comparison() if edits is None else same_function(old, new, edits, inputs)
@@ -190,7 +190,7 @@ def same_function(old: nn.Module, new: nn.Module, edits: Edits, inputs: Tensor) 
         edits: What lies between them.
         inputs: One batch, shape [N, K, H, W].
     """
-    masked = outline(old)
+    masked = sketch(old)
     mask(masked, edits)
     got, expected = _logits(new, inputs), _logits(masked, inputs)
     if got.shape != expected.shape:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.cost import watched
-from models.edits import outline
+from models.edits import sketch
 from models.quantized import IntegerLinear
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, IntegerLinear)
@@ -22,12 +22,12 @@ def prefix_of(model: nn.Module) -> str:
 
 
 def traceable(model: nn.Module) -> nn.Module:
-    """An outline in eval mode whose every floating parameter asks for a gradient.
+    """A sketch in eval mode whose every floating parameter asks for a gradient.
 
     Tracing follows autograd, and autograd skips what is frozen without a word. A copy, since some
     networks keep what they compute in eval mode, with its graph.
     """
-    twin = outline(model).eval()
+    twin = sketch(model).eval()
     for parameter in twin.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)

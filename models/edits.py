@@ -168,7 +168,7 @@ def mask(model: nn.Module, edits: Edits) -> None:
     _replace_layers(model, edits)
 
 
-def outline(model: nn.Module) -> nn.Module:
+def sketch(model: nn.Module) -> nn.Module:
     """A copy to run, and to perform or mask edits on, whose parameters lie where the model's lie.
 
     Edits write into no tensor, they put others in its place; whoever writes into a parameter of the

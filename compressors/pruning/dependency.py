@@ -66,7 +66,7 @@ class ChannelGraph:
     """Answers what else has to go with a layer's filters.
 
     Args:
-        model: Left as it is; an outline is traced.
+        model: Left as it is; a sketch is traced.
         example_inputs: One batch, shape [N, K, H, W].
 
     Raises:
@@ -101,7 +101,7 @@ class ChannelGraph:
             raise IncompatibleModel(f"{where} cannot be followed ({what})") from error
 
     def module(self, name: str) -> Any:
-        """Module or bare parameter of the outline."""
+        """Module or bare parameter of the sketch."""
         return self._modules[name]
 
     def touched(self, layer: str, filters: Sequence[int]) -> list[Touched]:

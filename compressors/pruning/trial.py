@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from compressors.selfcheck import same_function
-from models.edits import Edits, outline, perform
+from models.edits import Edits, perform, sketch
 
 NOT_TOGETHER = "the removals do not work together"
 
@@ -39,10 +39,10 @@ def try_out(model: nn.Module, edits: Edits, inputs: Tensor) -> Trial:
         edits: Channels to remove.
         inputs: One batch, shape [N, K, H, W].
     """
-    edited, last = outline(model), [""]
+    edited, last = sketch(model), [""]
     try:
         perform(edited, edits)
-        run = outline(edited)  # a network may keep what it computes
+        run = sketch(edited)  # a network may keep what it computes
         _follow(run, last)
         compared = same_function(model, run, edits, inputs)
     except Exception as error:  # noqa: BLE001 - whatever the narrower network trips over

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core import targets
 from core.errors import ConfigError, IncompatibleModel
-from models.edits import Edits, enforce, history, mask, outline, perform
+from models.edits import Edits, enforce, history, mask, perform, sketch
 from models.replacements import Replacement
 from models.small.resnet_cifar import OptionA
 
@@ -153,7 +153,7 @@ def test_removing_and_masking_give_one_function(make, removed, shape) -> None:
 
 @pytest.mark.parametrize("edit", [perform, mask])
 @pytest.mark.parametrize(("make", "removed", "shape"), NETWORKS.values(), ids=NETWORKS)
-def test_edits_of_an_outline_are_those_of_a_copy_and_leave_the_model(
+def test_edits_of_a_sketch_are_those_of_a_copy_and_leave_the_model(
     edit, make, removed, shape
 ) -> None:
     model = awake(make())
@@ -161,11 +161,11 @@ def test_edits_of_an_outline_are_those_of_a_copy_and_leave_the_model(
     zero = torch.zeros(parameter.shape, dtype=torch.bool)
     zero.view(-1)[-1] = True
     edits = Edits(removed=removed, masked={first: zero})
-    before, sketch, whole = copy.deepcopy(model), outline(model), copy.deepcopy(model)
-    assert {p.data_ptr() for p in sketch.parameters()} == {p.data_ptr() for p in model.parameters()}
-    edit(sketch, edits)
+    before, drawn, whole = copy.deepcopy(model), sketch(model), copy.deepcopy(model)
+    assert {p.data_ptr() for p in drawn.parameters()} == {p.data_ptr() for p in model.parameters()}
+    edit(drawn, edits)
     edit(whole, edits)
-    assert torch.equal(sketch(noise(*shape)), whole(noise(*shape)))
+    assert torch.equal(drawn(noise(*shape)), whole(noise(*shape)))
     assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
 
 
