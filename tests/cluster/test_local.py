@@ -53,7 +53,8 @@ import sys
 from pathlib import Path
 from cluster.command import Command
 from cluster.local import Processes, ended_by_signals
-import threading, time
+import signal, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may have been started by nohup
 folder = sys.argv[1]
 script = "sleep 1000 & echo $! > child; wait" if sys.argv[2] == "group" else "exec sleep 1000"
 line = ["sh", "-c", f"echo $$ > leader; {script}"]
@@ -79,7 +80,7 @@ def test_jobs_end_with_their_parent(number: str, kind: str, tmp_path: Path) -> N
     name = tmp_path / ("child" if kind == "group" else "leader")
     until(lambda: name.exists() and name.read_text())
     parent.send_signal(getattr(signal, number))
-    code = parent.wait()
+    code = parent.wait(60)
     assert code == (-signal.SIGKILL if kind == "leader" else 128 + getattr(signal, number))
     until(lambda: not is_alive(name.read_text().strip()))  # long before it would end by itself
 
