@@ -140,14 +140,19 @@ class Bench:
 
     def measurements(self) -> dict[str, Any]:
         """Those of the base group that read the columns of the records alone."""
+        from core.targets import resolve
         from measurements.catalogue import catalogue, chosen
         from measurements.measurement import RecordMeasurement
 
         if not hasattr(self, "_measurements"):
-            self._measurements = {
-                one.name: one.type([], None, None)  # type: ignore[arg-type]
+            kinds = {
+                one.name: resolve(one.entry["_target_"], expects=object)
                 for one in chosen(catalogue(), group="base")
-                if issubclass(one.type, RecordMeasurement) and one.type.needs == {"records"}
+            }
+            self._measurements = {
+                name: kind([], None, None)  # type: ignore[arg-type]
+                for name, kind in kinds.items()
+                if issubclass(kind, RecordMeasurement) and kind.needs == {"records"}
             }
         return self._measurements
 
