@@ -131,7 +131,7 @@ def latency_ratio(
     after: nn.Module,
     inputs: Tensor,
     *,
-    seconds: float = 0.2,
+    seconds: float = 0.1,
     warm: bool = False,
 ) -> float:
     """Processor time of `after` over that of `before`, below 1 where it became faster.

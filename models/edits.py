@@ -164,7 +164,7 @@ def mask(model: nn.Module, edits: Edits) -> None:
             continue
         for tensor_name, kept in _kept(name, module, sides).entries.items():
             tensor = module if isinstance(module, nn.Parameter) else getattr(module, tensor_name)
-            _fill(tensor, ~kept)
+            _keep(tensor, kept)
     _replace_layers(model, edits)
 
 
@@ -247,7 +247,7 @@ def _zero(model: nn.Module, edits: Edits) -> dict[str, Tensor]:
                 f"expected a mask of the shape of the parameter {name!r}, "
                 f"got {list(entries.shape)} for {list(getattr(parameter, 'shape', []))}"
             )
-        _fill(parameter, entries)
+        _keep(parameter, ~entries)
         zeros[name] = entries | zeros[name] if name in zeros else entries
     return zeros
 
@@ -342,9 +342,12 @@ def _keep_channels(module: Any, sides: Sides) -> None:
     module.keep_channels(inputs, outputs)
 
 
-def _fill(tensor: Tensor, zero: Tensor) -> None:
-    """Zero some entries; others that share the memory keep theirs."""
-    tensor.data = tensor.detach().masked_fill(zero.to(tensor.device), 0)
+def _keep(tensor: Tensor, kept: Tensor) -> None:
+    """Zero the other entries; tensors that share the memory keep theirs."""
+    for dim, stride in enumerate(kept.stride()):
+        if stride == 0:  # the same along this dimension: one of them says it faster
+            kept = kept.narrow(dim, 0, 1)
+    tensor.data = torch.where(kept.to(tensor.device), tensor.detach(), 0)
 
 
 def _cut_parameter(old: nn.Parameter, kept: Tensor) -> nn.Parameter:

@@ -120,7 +120,14 @@ def width(layer: Any) -> int:
     return int(getattr(layer, "out_channels", 0) or layer.out_features)
 
 
-def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool = False) -> Tie:
+def find_tie(
+    graph: Followed,
+    model: nn.Module,
+    layer: str,
+    *,
+    one_by_one: bool = False,
+    believed: bool = False,
+) -> Tie:
     """Everything tied to the filters of `layer`, directly or through others.
 
     Args:
@@ -129,11 +136,13 @@ def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool 
         layer: Full name.
         one_by_one: Ask for each filter alone: slow, but it finds filters of one layer that are
             tied to each other. Asked for all filters at once, the graph drops what it has seen.
+        believed: Ask no layer all of whose filters came up already: sooner, where the removal
+            itself is going to be tried out.
 
     Raises:
         IncompatibleModel: A module on the way cannot lose channels.
     """
-    layers, hanging = _followed(graph, model, layer, one_by_one=one_by_one)
+    layers, hanging = _followed(graph, model, layer, one_by_one=one_by_one, believed=believed)
     filters = [(name, i) for name in layers for i in range(width(model.get_submodule(name)))]
     start = {name: number for number, (name, i) in enumerate(filters) if i == 0}
     root = [start[name] + np.array(item.roots) for name, item in hanging]
@@ -161,19 +170,24 @@ def find_tie(graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool 
 
 
 def _followed(
-    graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool
+    graph: Followed, model: nn.Module, layer: str, *, one_by_one: bool, believed: bool
 ) -> tuple[list[str], list[tuple[str, Touched]]]:
     """Layers of a tie, and all that counts of what goes with the filters of each of them."""
     layers: list[str] = [layer]
     hanging: list[tuple[str, Touched]] = []
+    met: dict[str, set[int]] = {}
     for name in layers:  # grows
         filters = range(width(model.get_submodule(name)))
+        if believed and len(met.get(name, ())) == len(filters):
+            continue
         for some in [[i] for i in filters] if one_by_one else [filters]:
             for item in graph.touched(name, some):
                 module = graph.module(item.name)
                 tied = item.side == "out" and isinstance(module, LAYERS)
                 if tied and item.name not in layers:
                     layers.append(item.name)
+                if tied and believed:
+                    met.setdefault(item.name, set()).update(item.channels)
                 if tied or group_count(module, item.side) > 1:
                     hanging.append((name, item))
     return layers, hanging

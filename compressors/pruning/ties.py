@@ -123,7 +123,7 @@ class _Search:
 
     def look_in(self, graph: Followed, *, tried: bool) -> None:
         """Find what is left in one more graph, as far as it can lose filters."""
-        ties = self._tied_in(graph)
+        ties = self._tied_in(graph, believed=not tried)
         failing = self._failing(graph, ties) if tried else {}
         for tie in ties:
             if id(tie) in failing:
@@ -131,14 +131,14 @@ class _Search:
             else:
                 self.found.append(Followable(tie=tie, graph=graph))
 
-    def _tied_in(self, graph: Followed) -> list[Tie]:
-        """What a graph ties of what is left."""
+    def _tied_in(self, graph: Followed, *, believed: bool) -> list[Tie]:
+        """What a graph ties of what is left; `believed` is that of `find_tie`."""
         ties: list[Tie] = []
         for name in self.left:
             if any(name in tie.layers for tie in ties):
                 continue
             try:
-                ties.append(find_tie(graph, self.model, name))
+                ties.append(find_tie(graph, self.model, name, believed=believed))
             except IncompatibleModel as error:
                 self.named.setdefault(name, str(error))
         return ties

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from compressors.pruning.coupling import choose, closed, filter_mask, filter_norms, find_tie, width
 from compressors.pruning.dependency import ChannelGraph, as_edits
+from compressors.pruning.filters import L1Filter
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -96,9 +97,36 @@ def test_filters_that_meet_again_on_two_ways_are_one_bundle() -> None:
 
     model = Ghost()
     tie = find_tie(ChannelGraph(model, IMAGES), model, "a")
+    assert L1Filter(sparsity=0.5).plan(model.eval(), IMAGES).edits.masked == {}
     assert [set(bundle) for bundle in tie.bundles] == [
         {("a", i), ("a", i + 2), ("p", i), ("d", i)} for i in range(2)
     ]
+
+
+@pytest.mark.parametrize("believed", [False, True])
+def test_a_layer_is_asked_unless_all_its_filters_came_up(believed: bool) -> None:
+    class Sums(nn.Module):
+        """A sum of two, and another beside it, are added to a wider one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.d = (nn.Conv2d(1, 2, 1) for _ in range(3))
+            self.c, self.h = nn.Conv2d(1, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            both = torch.cat([self.a(x) + self.b(x), self.d(x)], 1)
+            return self.h((both + self.c(x)).mean((2, 3)))
+
+    model, asked = Sums(), []
+    graph = ChannelGraph(model, IMAGES)
+    touched = graph.touched
+    graph.touched = lambda name, filters: asked.append(name) or touched(name, filters)
+    tie = find_tie(graph, model, "a", believed=believed)
+    assert set(tie.layers) == {"a", "b", "c", "d"}
+    assert set(asked) == ({"a", "c"} if believed else {"a", "b", "c", "d"})
+    assert dict(zip(tie.places, tie.cost.sum(axis=0).tolist(), strict=True)) == {
+        (name, "out", 0): count for name, count in {"a": 2, "b": 2, "c": 4, "d": 2}.items()
+    }
 
 
 def test_a_bundle_too_large_for_the_budget_leaves_room_for_the_next() -> None:
