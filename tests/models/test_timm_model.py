@@ -107,6 +107,14 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     assert hub.HF_HUB_OFFLINE is False
 
 
+def test_weights_that_nobody_published_are_told_also_without_a_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timm_model, "get_session", lambda: Hub(ConnectionError("no route")))
+    with pytest.raises(DataError, match=r"could not be fetched \(No pretrained weights exist"):
+        TimmModel("resnet200")
+
+
 @pytest.mark.parametrize("error", [OSError("no route to host\nretry"), RuntimeError("no weights")])
 def test_weights_that_cannot_be_fetched_say_what_to_do(
     error: Exception, monkeypatch: pytest.MonkeyPatch
