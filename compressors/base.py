@@ -228,10 +228,14 @@ class Compressor(ABC):
             perform(after, decision.edits)
         if isinstance(after, ClassifierModule) and isinstance(model, ClassifierModule):
             after.baseline = model.baseline or model
-        compared = decision.model is not None or decision.edited is not None
-        edits = None if compared else decision.edits
         checked = verify(
-            model, after, edits, task.example_inputs, look=task.look, untouched=untouched
+            model,
+            after,
+            decision.edits if decision.model is None else None,
+            task.example_inputs,
+            compared=decision.edited is not None,
+            look=task.look,
+            untouched=untouched,
         )
         requested = {
             "compressor": self.name,

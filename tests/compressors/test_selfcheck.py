@@ -55,6 +55,19 @@ def test_a_sound_compression_passes_and_is_recorded() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("edits", "warm"), [(EDITS, True), (None, False)])
+def test_only_what_a_comparison_has_run_is_timed_without_a_warm_up(
+    edits: Edits | None, warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(
+        selfcheck, "latency_ratio", lambda *_, warm: given.append(warm) or float(len(given))
+    )
+    check(narrow(), edits)
+    assert given == [warm]
+
+
+@pytest.mark.usefixtures("quick")
 def test_removed_logits_are_noticed() -> None:
     edits = Edits(removed={"2": {"out": [0]}})
     with pytest.raises(SelfCheckError, match="the logits would be 2 instead of 3"):
