@@ -1,6 +1,5 @@
 """Masks of tied layers made to agree, so that what is masked can be taken out."""
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from compressors.pruning.dependency import as_edits
 from compressors.pruning.ties import find_ties
 from compressors.tracing import LAYERS, look_at, prefix_of
 from core.errors import ConfigError, IncompatibleModel, unknown
-from models.edits import Edits
+from models.edits import Edits, sketch
 
 Masks = Mapping[str, Mapping[str, Tensor]]
 """Short name of a layer -> `weight`, and `bias` where it is masked too: bool, True = zero."""
@@ -70,7 +69,7 @@ def fix_mask_conflict(masks: Masks, model: nn.Module, example_inputs: Tensor) ->
     """
     prefix = prefix_of(model)
     _require_fitting(masks, model, prefix)
-    twin = copy.deepcopy(model).eval()
+    twin = sketch(model).eval()
     look = look_at(twin, example_inputs)
     dead = {
         prefix + name: dead_filters(model.get_submodule(prefix + name), parts)

@@ -1,6 +1,5 @@
 """Which layers have to lose the same filters."""
 
-import copy
 import csv
 import io
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from compressors.pruning.coupling import Tie, groups_of, width
 from compressors.pruning.ties import find_ties
 from compressors.tracing import LAYERS, look_at, prefix_of
 from core.errors import IncompatibleModel
+from models.edits import sketch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def channel_dependency(model: nn.Module, example_inputs: Tensor) -> Dependencies
     Raises:
         IncompatibleModel: The network cannot be followed; the text names what stands in the way.
     """
-    prefix, twin = prefix_of(model), copy.deepcopy(model).eval()
+    prefix, twin = prefix_of(model), sketch(model).eval()
     look = look_at(twin, example_inputs)
     layers = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
     ties = find_ties(twin, example_inputs, layers, look=look)

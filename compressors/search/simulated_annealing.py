@@ -14,9 +14,6 @@ from core.errors import ConfigError, unknown
 LEAST = 0.01
 """Every group keeps a chance to lose filters, so that every direction leads to the budget."""
 
-ROUNDING = 1e-9
-"""So that a whole number of temperatures, computed as a fraction, stays whole."""
-
 PRESETS: Mapping[str, Mapping[str, float]] = {  # unit: of a score of 1, in temperatures
     "points": {"start_temperature": 3.0, "stop_temperature": 0.05, "unit": 100.0},
     "nni": {"start_temperature": 100.0, "stop_temperature": 20.0, "unit": 1.0},
@@ -103,11 +100,13 @@ class SimulatedAnnealing(Search):
     def temperatures(self) -> list[float]:
         """From the first to the last, falling."""
         spread = math.log(self.start_temperature / self.stop_temperature)
-        rate = self.cool_down_rate
-        if rate is None:
+        if self.cool_down_rate is None:
             walked = cast(int, self.max_evaluations) - 1  # after the same share of every group
-            rate = math.exp(-spread / max(1, walked // self.candidates_per_temperature))
-        count = math.ceil(spread / -math.log(rate) - ROUNDING)
+            count = max(1, walked // self.candidates_per_temperature)
+            rate = math.exp(-spread / count)
+        else:
+            rate = self.cool_down_rate
+            count = math.ceil(spread / -math.log(rate))
         return [self.start_temperature * rate**step for step in range(count)]
 
     def expected(self, oracle: Oracle) -> int:
